@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * shf.hpp - shf.h for C++17: a table that closes itself, std::string_view in, std::optional<std::string> out
+ *
+ *     auto t = shf::table::open("/dev/shm/users.shf", SHF_CREATE);
+ *     t.put("key", "value");
+ *     if (auto v = t.get("key")) use(*v);
+ *
+ * Errors are thrown as shf::error; "not there" is an empty optional or false. All else is as shf.h says, threads and
+ * forks included. Move-only. Header only: it calls the C library and adds no symbols of its own.
+ */
+#ifndef SHF_HPP
+#define SHF_HPP
+
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* two functions are named as their struct; in C++ they hide constructors */
+#endif
+#include "shf.h"
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace shf {
+
+/* What shf_last_error() said. what() is its message. */
+class error : public std::runtime_error {
+  public:
+    explicit error(const shf_error_info &e)
+        : std::runtime_error(e.message), code_(e.code), os_error_(e.os_error), place_(e.place), path_(e.path) {}
+    int code() const noexcept { return code_; } /* SHF_ERR_* */
+    int os_error() const noexcept { return os_error_; }
+    const std::string &place() const noexcept { return place_; }
+    const std::string &path() const noexcept { return path_; }
+
+  private:
+    int code_, os_error_;
+    std::string place_, path_;
+};
+
+using options = struct ::shf_table_options;
+using table_stats = struct ::shf_table_stats;
+using table_report = struct ::shf_table_report;
+inline options default_options() noexcept { return SHF_TABLE_OPTIONS_INIT; }
+
+struct inserted {
+    bool created; /* false: the key was there, nothing changed */
+    std::uint32_t uid;
+};
+struct exchanged {
+    bool done;
+    std::optional<std::string> present; /* not done: the value that is there, if any */
+};
+struct entry {
+    std::string key, value;
+    std::uint32_t uid = 0;
+};
+
+class table {
+  public:
+    static table open(const std::string &path, unsigned flags = 0, const options *o = nullptr) {
+        shf_table *t = nullptr;
+        check(shf_table_open(path.c_str(), flags, o, &t));
+        return table(t);
+    }
+    static table anonymous(const std::string &name, const options *o = nullptr) {
+        shf_table *t = nullptr;
+        check(shf_table_anonymous(name.c_str(), o, &t));
+        return table(t);
+    }
+    /* The caller keeps `fd`. */
+    static table from_fd(int fd, const options *o = nullptr) {
+        shf_table *t = nullptr;
+        check(shf_table_from_fd(fd, o, &t));
+        return table(t);
+    }
+    table(table &&other) noexcept : t_(std::exchange(other.t_, nullptr)) {}
+    table &operator=(table &&other) noexcept {
+        if (this != &other) {
+            shf_table_close(t_);
+            t_ = std::exchange(other.t_, nullptr);
+        }
+        return *this;
+    }
+    table(const table &) = delete;
+    table &operator=(const table &) = delete;
+    ~table() { shf_table_close(t_); }
+
+    /* Returns the UID. */
+    std::uint32_t put(std::string_view key, std::string_view value) {
+        std::uint32_t uid = 0;
+        check(shf_table_put(t_, key.data(), key.size(), value.data(), value.size(), &uid));
+        return uid;
+    }
+    inserted insert(std::string_view key, std::string_view value) {
+        std::uint32_t uid = 0;
+        int rc = check(shf_table_insert(t_, key.data(), key.size(), value.data(), value.size(), &uid));
+        return {rc == SHF_OK, uid};
+    }
+    /* The old value; nothing changes if there was none. */
+    std::optional<std::string> replace(std::string_view key, std::string_view value) {
+        return fetch([&](char *buf, std::size_t cap, std::size_t *n) {
+            return shf_table_replace(t_, key.data(), key.size(), value.data(), value.size(), buf, cap, n);
+        });
+    }
+    std::optional<std::string> get(std::string_view key) const {
+        return fetch([&](char *buf, std::size_t cap, std::size_t *n) {
+            return shf_table_get(t_, key.data(), key.size(), buf, cap, n);
+        });
+    }
+    /* Into a string that is used again: no allocation once it has grown. */
+    bool get_into(std::string_view key, std::string &out) const {
+        return fetch_into(out, [&](char *buf, std::size_t cap, std::size_t *n) {
+            return shf_table_get(t_, key.data(), key.size(), buf, cap, n);
+        });
+    }
+    bool contains(std::string_view key) const { return check(shf_table_contains(t_, key.data(), key.size())) == SHF_OK; }
+    bool remove(std::string_view key) { return check(shf_table_del(t_, key.data(), key.size())) == SHF_OK; }
+    std::optional<std::string> take(std::string_view key) {
+        return fetch([&](char *buf, std::size_t cap, std::size_t *n) {
+            return shf_table_take(t_, key.data(), key.size(), buf, cap, n);
+        });
+    }
+    bool remove_if_equal(std::string_view key, std::string_view value) {
+        return check(shf_table_del_if_equal(t_, key.data(), key.size(), value.data(), value.size())) == SHF_OK;
+    }
+    /* The value before. */
+    std::int64_t fetch_add(std::string_view key, std::int64_t delta) {
+        std::int64_t previous = 0;
+        check(shf_table_add(t_, key.data(), key.size(), delta, &previous));
+        return previous;
+    }
+    /* nullopt stands for "not there", on both sides. */
+    exchanged compare_exchange(std::string_view key, std::optional<std::string_view> expected,
+                               std::optional<std::string_view> desired) {
+        shf_bytes e = bytes(expected), d = bytes(desired);
+        std::string buf(64, '\0');
+        for (;;) {
+            std::size_t n = 0;
+            int rc = check(shf_table_cas(t_, key.data(), key.size(), &e, &d, buf.data(), buf.size(), &n));
+            if (rc == SHF_OK) return {true, std::nullopt};
+            if (n == SIZE_MAX) return {false, std::nullopt};
+            bool whole = n <= buf.size();
+            buf.resize(n);
+            if (whole) return {false, std::move(buf)};
+        }
+    }
+    /* f(std::optional<std::string_view> old) returns std::optional<std::string>: the new value, or nullopt to remove
+     * the key. It runs without a lock, again if somebody was faster; an exception leaves the value as it is. Returns
+     * the UID if there is a value now. */
+    template <class F> std::optional<std::uint32_t> update(std::string_view key, F &&f) {
+        struct context {
+            F &f;
+            std::optional<std::string> value;
+            std::exception_ptr thrown;
+        } c{f, std::nullopt, nullptr};
+        std::uint32_t uid = 0;
+        shf_update_fn *call = [](void *p, const shf_bytes *old, shf_bytes *desired) -> int {
+            auto &x = *static_cast<context *>(p);
+            try {
+                std::optional<std::string_view> before;
+                if (old->data != SHF_ABSENT) before.emplace(static_cast<const char *>(old->data), old->len);
+                x.value = x.f(before);
+            } catch (...) {
+                x.thrown = std::current_exception();
+                return 1;
+            }
+            *desired = x.value ? bytes(std::string_view(*x.value)) : bytes(std::nullopt);
+            return 0;
+        };
+        int rc = shf_table_update(t_, key.data(), key.size(), call, &c, &uid);
+        if (c.thrown) std::rethrow_exception(c.thrown);
+        check(rc);
+        if (uid == 0) return std::nullopt;
+        return uid;
+    }
+
+    std::optional<std::uint32_t> uid(std::string_view key) const {
+        std::uint32_t u = 0;
+        if (check(shf_table_uid(t_, key.data(), key.size(), &u)) != SHF_OK) return std::nullopt;
+        return u;
+    }
+    std::optional<std::uint64_t> checked_uid(std::string_view key) const {
+        std::uint64_t u = 0;
+        if (check(shf_table_checked_uid(t_, key.data(), key.size(), &u)) != SHF_OK) return std::nullopt;
+        return u;
+    }
+    std::optional<std::string> get_by_uid(std::uint32_t u) const {
+        return fetch([&](char *buf, std::size_t cap, std::size_t *n) { return shf_table_get_by_uid(t_, u, buf, cap, n); });
+    }
+    std::optional<std::string> key_by_uid(std::uint32_t u) const {
+        return fetch([&](char *buf, std::size_t cap, std::size_t *n) { return shf_table_key_by_uid(t_, u, buf, cap, n); });
+    }
+    bool put_by_uid(std::uint32_t u, std::string_view value) {
+        return check(shf_table_put_by_uid(t_, u, value.data(), value.size())) == SHF_OK;
+    }
+    bool remove_by_uid(std::uint32_t u) { return check(shf_table_del_by_uid(t_, u)) == SHF_OK; }
+    std::optional<std::string> get_by_checked_uid(std::uint64_t u) const {
+        return fetch(
+            [&](char *buf, std::size_t cap, std::size_t *n) { return shf_table_get_by_checked_uid(t_, u, buf, cap, n); });
+    }
+    std::optional<std::string> key_by_checked_uid(std::uint64_t u) const {
+        return fetch(
+            [&](char *buf, std::size_t cap, std::size_t *n) { return shf_table_key_by_checked_uid(t_, u, buf, cap, n); });
+    }
+    bool put_by_checked_uid(std::uint64_t u, std::string_view value) {
+        return check(shf_table_put_by_checked_uid(t_, u, value.data(), value.size())) == SHF_OK;
+    }
+    bool remove_by_checked_uid(std::uint64_t u) { return check(shf_table_del_by_checked_uid(t_, u)) == SHF_OK; }
+
+    /* The entry at the position, which moves on; false at the end. Start with 0. */
+    bool next(std::uint64_t &position, entry &e) const {
+        if (e.key.size() < 64) e.key.resize(64);
+        if (e.value.size() < 64) e.value.resize(64);
+        for (;;) {
+            std::size_t k = 0, v = 0;
+            int rc = check(shf_table_next(t_, &position, e.key.data(), e.key.size(), &k, e.value.data(), e.value.size(),
+                                          &v, &e.uid));
+            if (rc == SHF_NOT_FOUND) return false;
+            if (rc == SHF_TRUNCATED) {
+                if (k > e.key.size()) e.key.resize(k);
+                if (v > e.value.size()) e.value.resize(v);
+                continue;
+            }
+            e.key.resize(k);
+            e.value.resize(v);
+            return true;
+        }
+    }
+    template <class F> void for_each(F &&f) const { /* f(const shf::entry &) */
+        std::uint64_t position = 0;
+        entry e;
+        while (next(position, e)) f(static_cast<const entry &>(e));
+    }
+    std::uint64_t size() const {
+        std::uint64_t n = 0;
+        check(shf_table_len(t_, &n));
+        return n;
+    }
+    bool empty() const { return size() == 0; }
+    void clear() { check(shf_table_clear(t_)); }
+    table_stats stats() const {
+        table_stats s{};
+        s.size = sizeof s;
+        check(shf_table_stats(t_, &s));
+        return s;
+    }
+    /* Does not throw on SHF_ERR_CORRUPT: look at report.problems. */
+    table_report verify() const {
+        table_report r{};
+        r.size = sizeof r;
+        int rc = shf_table_check(t_, &r);
+        if (rc != SHF_ERR_CORRUPT) check(rc);
+        if (rc == SHF_ERR_CORRUPT && r.problems == 0) r.problems = 1;
+        return r;
+    }
+    bool read_only() const { return shf_table_is_read_only(t_) != 0; }
+    std::string path() const { return shf_table_path(t_); }
+    int fd() const { return shf_table_fd(t_); }
+    shf_table *handle() const noexcept { return t_; } /* for the C functions; stays ours */
+
+  private:
+    explicit table(shf_table *t) noexcept : t_(t) {}
+    static int check(int rc) {
+        if (rc < 0) throw error(*shf_last_error());
+        return rc;
+    }
+    static shf_bytes bytes(std::optional<std::string_view> v) noexcept {
+        if (!v) return {SHF_ABSENT, 0};
+        return {v->data(), v->size()};
+    }
+    template <class F> static bool fetch_into(std::string &out, F &&call) {
+        if (out.size() < out.capacity()) out.resize(out.capacity());
+        for (;;) {
+            std::size_t n = 0;
+            int rc = check(call(out.data(), out.size(), &n));
+            if (rc == SHF_TRUNCATED) {
+                out.resize(n);
+                continue;
+            }
+            out.resize(rc == SHF_OK ? n : 0);
+            return rc == SHF_OK;
+        }
+    }
+    template <class F> static std::optional<std::string> fetch(F &&call) {
+        std::string out(128, '\0');
+        if (!fetch_into(out, std::forward<F>(call))) return std::nullopt;
+        return out;
+    }
+    shf_table *t_;
+};
+
+inline void unlink(const std::string &path) {
+    if (shf_unlink(path.c_str()) < 0) throw error(*shf_last_error());
+}
+
+} // namespace shf
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * os.h - every system call of the engine, and nothing else makes one
+ *
+ * Calls return >= 0, or -errno; EINTR is retried inside. No call prints or touches shared memory, but for
+ * os_futex_* which look at a lock word. With SHF_FAULTS each call first asks shf__os_fault(), which lets a test
+ * fail the k-th system call; with SHF_CRASH_POINTS shf__crash_point() lives here too.
+ */
+#ifndef SHF_OS_H
+#define SHF_OS_H
+
+#include "atomic.h"
+
+#include <sys/types.h>
+
+struct os_stat {
+    uint64_t dev, ino, size, blocks; /* blocks of 512 bytes */
+    uint32_t mode, nlink, uid, gid;
+};
+
+/* files */
+int os_open(const char *path, int flags, unsigned mode); /* O_CLOEXEC is added */
+int os_open_fd(int fd, int flags);       /* a new open file description of the same file, through /proc/self/fd */
+int os_close(int fd);
+int os_dup(int fd);                      /* F_DUPFD_CLOEXEC, 3 and up */
+int os_fd_flags(int fd);                 /* O_ACCMODE bits */
+int os_fd_path(int fd, char *buf, size_t cap); /* what /proc/self/fd says the name is, 0-terminated; its length */
+int os_fstat(int fd, struct os_stat *st);
+int os_stat(const char *path, struct os_stat *st);  /* lstat */
+int os_fs_type(int fd, uint64_t *magic);            /* statfs f_type */
+int os_fallocate(int fd, uint64_t offset, uint64_t length);
+int os_ftruncate(int fd, uint64_t length);
+uint64_t os_file_size_limit(void);                  /* RLIMIT_FSIZE; UINT64_MAX = none */
+int os_tmpfile(const char *directory, unsigned mode); /* O_TMPFILE; -EOPNOTSUPP, -EISDIR... if it cannot */
+int os_link_fd(int fd, const char *path);           /* linkat through /proc/self/fd; -EEXIST */
+int os_rename_noreplace(const char *from, const char *to);
+int os_unlink(const char *path);
+int os_fchmod(int fd, unsigned mode);
+int os_pread(int fd, void *buf, size_t n, uint64_t offset);   /* bytes read */
+int os_memfd(const char *name);                     /* CLOEXEC | ALLOW_SEALING (| NOEXEC_SEAL where known) */
+int os_seal(int fd, int seals);
+int os_seals(int fd);                               /* F_GET_SEALS; -EINVAL if not a memfd */
+
+/* memory */
+int os_map(int fd, size_t length, int writable, void **base); /* MAP_SHARED | MAP_NORESERVE, DONTDUMP advised */
+int os_unmap(void *base, size_t length);
+int os_populate_write(void *base, size_t length);   /* MADV_POPULATE_WRITE */
+int os_msync(void *base, size_t length);            /* MS_ASYNC on tmpfs costs nothing; MS_SYNC */
+shf_au64 *os_wipe_on_fork_word(void);               /* a private word that the kernel zeroes in a forked child; NULL */
+
+/* open file description locks on one byte; never block */
+int os_ofd_lock(int fd, uint64_t byte);             /* write lock; -EAGAIN if somebody has it */
+int os_ofd_unlock(int fd, uint64_t byte);
+int os_ofd_probe(int fd, uint64_t byte);            /* would a READ lock conflict: 1 = write-locked by another description, 0 = not */
+
+/* waiting and time */
+int os_futex_wait(shf_au32 *word, uint32_t value, uint64_t timeout_ns); /* 0, -EAGAIN, -ETIMEDOUT, -EINTR -> 0 */
+int os_futex_wake(shf_au32 *word, int count);
+uint64_t os_now_ns(void);                           /* CLOCK_MONOTONIC */
+void os_sleep_ns(uint64_t ns);
+void os_yield(void);
+
+/* the machine and the process */
+int os_random(void *buf, size_t n);
+int os_boot_id(uint64_t id[2]);
+uint64_t os_ram_bytes(void);
+uint32_t os_pid(void);
+uint32_t os_euid(void);
+void os_process_name(char name[16]);
+int os_at_fork_child(void (*child)(void));          /* pthread_atfork */
+
+#ifdef SHF_FAULTS
+int shf__os_fault(const char *call);                /* defined by the test: 0, or the errno to fail with */
+#endif
+#ifdef SHF_CRASH_POINTS
+extern uint64_t shf__crash_count;                   /* shared stores so far in this process */
+extern uint64_t shf__crash_at;                      /* die (SIGKILL) just before this one; 0 = never */
+#endif
+
+#endif

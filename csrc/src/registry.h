@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * registry.h - which handles are attached, and the proof that one lives
+ *
+ * The protocol is at the top of registry.c. Layer: region <- registry <- lock.
+ *
+ * An OWNER is 30 bits: slot 10 | generation 20. 0 = nobody.
+ */
+#ifndef SHF_REGISTRY_H
+#define SHF_REGISTRY_H
+
+#include "os.h"
+#include "region.h"
+
+#define SHF_OWNER(slot, generation) ((uint32_t)(slot) << SHF_GENERATION_BITS | (generation))
+#define SHF_OWNER_SLOT(owner) ((owner) >> SHF_GENERATION_BITS)
+#define SHF_OWNER_GENERATION(owner) ((owner) & SHF_GENERATION_MASK)
+
+struct shf_life; /* one L descriptor and its place in the process-wide list (registry.c) */
+
+/* Process-private part of a handle. */
+struct shf_registry {
+    struct shf_region *region;
+    _Atomic uint32_t owner;         /* this life; 0 = not attached (read-only) */
+    _Atomic uint64_t process;       /* the wipe-on-fork id under which `owner` was taken */
+    const shf_au64 *process_now;    /* the id of the running process; 0 = it has been forked */
+    struct shf_life *_Atomic life;
+    _Atomic uint32_t entering;      /* 1: a thread of a forked child is registering anew */
+    _Atomic uint32_t registry_busy; /* byte R excludes processes; this excludes our own threads */
+    _Atomic uint64_t swept;         /* when this handle last swept, monotonic ns */
+    uint64_t lock_timeout_ns;       /* 0 = 10 s */
+    /* Called under byte R at attach after the slot was taken, and by shf__registry_sweep: the object gives back
+     * what the dead life `owner` of a slot held outside of locks. May take shard locks. */
+    int (*sweep_slot)(void *context, uint32_t slot);
+    void *context;
+};
+
+/* Takes a slot (SHF_ERR_BUSY if all are taken, SHF_ERR_UNSUPPORTED without OFD locks), checks and sets the
+ * header's dirty/boot_id/dev/ino (SHF_ERR_UNCLEAN), names itself, sweeps. A read-only region only checks. */
+int shf__registry_attach(struct shf_registry *g);
+/* msync and dirty = 0 if it is the last one; gives the slot back. Does nothing in a forked child. */
+void shf__registry_detach(struct shf_registry *g);
+
+/* This handle's owner id, registering anew in a forked child. 0 on failure (error recorded: SHF_ERR_FORKED, or
+ * SHF_ERR_READ_ONLY). */
+uint32_t shf__registry_owner_slow(struct shf_registry *g);
+static inline uint32_t shf__registry_owner(struct shf_registry *g) {
+    uint64_t now = atomic_load_explicit(g->process_now, memory_order_relaxed);
+    if (SHF_LIKELY(now != 0 && now == atomic_load_explicit(&g->process, memory_order_acquire)))
+        return atomic_load_explicit(&g->owner, memory_order_relaxed);
+    return shf__registry_owner_slow(g);
+}
+/* 1 if that life has ended. Never asks the kernel about this handle's own slot. After 1, seq_cst fenced. -errno
+ * style errors count as alive. Other handles of the same process are asked like anybody else. */
+int shf__registry_is_dead(struct shf_registry *g, uint32_t owner);
+/* Runs sweep_slot for every slot that has no life (and has a pending page), under byte R, at most every 10 ms
+ * unless `force`. SHF_OK, or the error of the sweep; SHF_OK if another process is at it. */
+int shf__registry_sweep(struct shf_registry *g, int force);
+/* Attached lives (probes every used slot). */
+uint32_t shf__registry_count(struct shf_registry *g);
+struct shf_shm_slot *shf__registry_slot(struct shf_registry *g, uint32_t slot);
+
+#endif

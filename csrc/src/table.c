@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * table.c - opening and closing a table, its options and its length
+ *
+ * OPEN       region (file, mapping, header), then registry (slot, proof of life; under byte R: dirty, sweep), then a
+ *            look at the 258 lock words: those that name this slot with an older generation are taken over, so that no
+ *            shard waits for a taker to find out. The path must still name this file after the attach, else again.
+ * A NEW FILE  A shard of zeroes is an empty shard: nothing to initialise.
+ */
+#include "table.h"
+
+#include <stdlib.h>
+
+static int sweep_slot(void *context, uint32_t slot) {
+    struct shf_table *t = context;
+    return shf__pages_sweep_slot(&t->pages, slot);
+}
+static int lock_shard(void *context, uint32_t shard) {
+    struct shf_table *t = context;
+    return shf__table_lock(t, &t->shards[shard]);
+}
+static void unlock_shard(void *context, uint32_t shard) {
+    struct shf_table *t = context;
+    shf__table_unlock(&t->shards[shard]);
+}
+static shf_au32 *run_word(void *context, uint32_t shard) {
+    struct shf_table *t = context;
+    return &t->shards[shard].run;
+}
+
+/* Lock words that name this slot and an older life: the old life is over, so is its hold. */
+static void take_over_own(struct shf_table *t) {
+    uint32_t me = shf__registry_owner(&t->registry);
+    for (uint32_t i = 0; i < SHF_SHARD_COUNT; i++) {
+        struct shf_shm_shard *s = &t->shards[i];
+        uint32_t owner = shm_load_relaxed32(&s->word) >> 2;
+        if (owner == 0 || owner == me || SHF_OWNER_SLOT(owner) != SHF_OWNER_SLOT(me)) continue;
+        if (shf__table_lock(t, s) == SHF_OK) shf__table_unlock(s);
+    }
+}
+
+/* The region is open. Takes it over on success, closes it on failure. */
+static int attach(struct shf_region *r, const struct shf_table_options *o, struct shf_table **table) {
+    struct shf_table *t = calloc(1, sizeof *t);
+    if (t == NULL) {
+        int rc = shf__fail(SHF_ERR_NO_MEMORY, 0, "open", r->path, "%s: no memory for a handle", r->path);
+        shf__region_close(r);
+        return rc;
+    }
+    t->region = *r;
+    t->hash_id = t->region.header->hash;
+    t->lock_timeout_ms = o->lock_timeout_ms ? o->lock_timeout_ms : 10000;
+    t->shards = (struct shf_shm_shard *)(void *)(t->region.base + SHF_OBJECT_PAGE * SHF_PAGE);
+    shf__hash_key_init(&t->hash, t->hash_id, t->region.header->seed);
+    t->registry.region = &t->region;
+    t->registry.lock_timeout_ns = (uint64_t)t->lock_timeout_ms * 1000000;
+    t->registry.sweep_slot = sweep_slot;
+    t->registry.context = t;
+    t->pages.region = &t->region;
+    t->pages.registry = &t->registry;
+    t->pages.lock_shard = lock_shard;
+    t->pages.unlock_shard = unlock_shard;
+    t->pages.run_word = run_word;
+    t->pages.shards = SHF_SHARD_COUNT;
+    t->pages.context = t;
+    int rc = shf__registry_attach(&t->registry);
+    if (rc != SHF_OK) {
+        shf__region_close(&t->region);
+        free(t);
+        return rc;
+    }
+    if (!t->region.read_only) take_over_own(t);
+    *table = t;
+    return SHF_OK;
+}
+
+static int read_options(const struct shf_table_options *from, struct shf_table_options *o,
+                        struct shf_region_params *p) {
+    struct shf_table_options none = SHF_TABLE_OPTIONS_INIT;
+    *o = none;
+    if (from != NULL) {
+        if (from->size < sizeof none)
+            return shf__fail(SHF_ERR_INVALID, 0, "options", NULL, "options: size is %u, not sizeof(struct shf_table_options)",
+                             from->size);
+        *o = *from;
+    }
+    if (o->hash > SHF_HASH_FOLDED) return shf__fail(SHF_ERR_INVALID, 0, "options", NULL, "options: unknown hash %u", o->hash);
+    if (o->mode & ~0777u) return shf__fail(SHF_ERR_INVALID, 0, "options", NULL, "options: mode %o has bits beyond 0777", o->mode);
+    p->kind = SHF_KIND_TABLE;
+    p->mode = o->mode;
+    p->max_bytes = o->max_bytes;
+    p->fixed_key = o->fixed_key;
+    p->fixed_value = o->fixed_value;
+    p->hash = o->hash;
+    p->object_pages = SHF_TABLE_PAGES;
+    return SHF_OK;
+}
+
+static int refuse_fixed(const struct shf_table_options *o, const char *path) {
+    if (o->fixed_key == 0 && o->fixed_value == 0) return SHF_OK;
+    return shf__fail(SHF_ERR_UNSUPPORTED, 0, "options", path, "%s: fixed-length tables are not in this version", path);
+}
+
+int shf_table_open(const char *path, unsigned flags, const struct shf_table_options *options, struct shf_table **table) {
+    struct shf_table_options o;
+    struct shf_region_params p;
+    SHF_CHECK_ARGS(path != NULL && table != NULL);
+    if ((flags & ~(SHF_CREATE | SHF_EXCL | SHF_RDONLY)) != 0 || ((flags & SHF_EXCL) && !(flags & SHF_CREATE)) ||
+        ((flags & SHF_CREATE) && (flags & SHF_RDONLY)))
+        return shf__fail(SHF_ERR_INVALID, 0, "open", path, "%s: flags %#x do not go together", path, flags);
+    int rc = read_options(options, &o, &p);
+    if (rc == SHF_OK && (flags & SHF_CREATE)) rc = refuse_fixed(&o, path);
+    if (rc != SHF_OK) return rc;
+    for (int round = 0;; round++) {
+        struct shf_region r;
+        struct shf_table *t;
+        int created = 0;
+        rc = shf__region_open(&r, path, flags, &p, &created);
+        if (rc != SHF_OK) return rc;
+        rc = attach(&r, &o, &t);
+        if (rc != SHF_OK) return rc;
+        if (created || !shf__region_replaced(&t->region)) {
+            *table = t;
+            return SHF_OK;
+        }
+        shf_table_close(t); /* unlinked, or replaced by another, while we opened it */
+        if (round == 100) return shf__fail(SHF_ERR_BUSY, 0, "open", path, "%s: the file is replaced again and again", path);
+    }
+}
+
+int shf_table_anonymous(const char *name, const struct shf_table_options *options, struct shf_table **table) {
+    struct shf_table_options o;
+    struct shf_region_params p;
+    struct shf_region r;
+    SHF_CHECK_ARGS(name != NULL && table != NULL);
+    int rc = read_options(options, &o, &p);
+    if (rc == SHF_OK) rc = refuse_fixed(&o, name);
+    if (rc == SHF_OK) rc = shf__region_anonymous(&r, name, &p);
+    return rc == SHF_OK ? attach(&r, &o, table) : rc;
+}
+
+int shf_table_from_fd(int fd, const struct shf_table_options *options, struct shf_table **table) {
+    struct shf_table_options o;
+    struct shf_region_params p;
+    struct shf_region r;
+    SHF_CHECK_ARGS(fd >= 0 && table != NULL);
+    int rc = read_options(options, &o, &p);
+    if (rc == SHF_OK) rc = shf__region_from_fd(&r, fd, &p);
+    return rc == SHF_OK ? attach(&r, &o, table) : rc;
+}
+
+void shf_table_close(struct shf_table *t) {
+    if (t == NULL) return;
+    shf__registry_detach(&t->registry);
+    shf__region_close(&t->region);
+    free(t);
+}
+
+int shf_unlink(const char *path) {
+    SHF_CHECK_ARGS(path != NULL);
+    return shf__region_unlink(path);
+}
+
+int shf_table_fd(const struct shf_table *t) { return t != NULL ? t->region.fd : -1; }
+const char *shf_table_path(const struct shf_table *t) { return t != NULL ? t->region.path : ""; }
+int shf_table_is_read_only(const struct shf_table *t) { return t != NULL && t->region.read_only; }
+
+int shf_table_options(const struct shf_table *t, struct shf_table_options *o) {
+    SHF_CHECK_ARGS(t != NULL && o != NULL && o->size >= sizeof *o);
+    o->mode = t->region.header->mode;
+    o->max_bytes = t->region.max_bytes;
+    o->fixed_key = t->region.header->fixed_key;
+    o->fixed_value = t->region.header->fixed_value;
+    o->lock_timeout_ms = t->lock_timeout_ms;
+    o->hash = t->hash_id;
+    return SHF_OK;
+}
+
+int shf_table_len(struct shf_table *t, uint64_t *len) {
+    uint64_t sum = 0;
+    SHF_CHECK_ARGS(t != NULL && len != NULL);
+    for (uint32_t i = 0; i < SHF_SHARD_COUNT; i++) {
+        struct shf_shm_shard *s = &t->shards[i];
+        /* A word that is not 0: somebody is at work here, or died: a dead writer's step counts. */
+        int locked = shm_load_acquire32(&s->word) != 0 && !t->region.read_only;
+        if (locked) {
+            int rc = shf__table_lock(t, s);
+            if (rc != SHF_OK) return rc;
+        }
+        sum += shm_load_relaxed32(&s->count);
+        if (locked) shf__table_unlock(s);
+    }
+    *len = sum;
+    return SHF_OK;
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * table.h - the shared hash table: protocol, and what the table_*.c files share
+ *
+ * WHAT       256 shards, each an extendible hash table of its own under one lock. Writers lock one shard.
+ *            Readers store nothing. A death at any store leaves a table that the next taker of the lock makes
+ *            whole at once.
+ * NOT        Transactions over several keys. Protection from a process that scribbles over the map: it can make
+ *            others return wrong data or SHF_ERR_CORRUPT, not make them read or write outside of the map.
+ *
+ * HASH       h: shard 63-56 | directory bits 55-41 (15) | bucket b1 40-35 | extra 34-33 | (32 unused) | check 31-0.
+ *            delta = 1 + (63 * check >> 32), 1..63 (the multiply-shift is three instructions shorter than the
+ *            remainder and as even); b2 = b1 ^ delta.
+ *
+ * INDEX      directory word {depth ^ SHF_DIR_INLINE 32 | page 32}; entries are page numbers of segments, 4 bytes; entry index = the
+ *            top `depth` of the 15 directory bits. page 0 = the shard's inline entries (depth SHF_DIR_INLINE).
+ *            A segment serves the contiguous entries that hold its number: 2^(depth - local depth), aligned.
+ *            entry 0 = no segment yet (then all are 0).
+ *
+ *    slot word  63-49 directory bits | 48-43 delta, 0 = stashed | 42-41 extra | 40 role, 1 = lies in b2
+ *               | 39 overflow flag | 38 stash flag | 37-0 reference in units, 0 = empty
+ *    The flags belong to the bucket, not to the slot's key, and are carried into every new word of the slot.
+ *    overflow flag of slot i: a key of this primary bucket with delta & 7 == i lies in its b2.
+ *    stash flag (slot 0 only): a key of this bucket (b1 or b2) lies anywhere in the segment, delta field 0.
+ *    A flag may be set without need; never clear with need. Splits compute them anew.
+ *
+ *    uid        shard 8 | directory bits 15 | bucket 6 | slot 3: the position. Splits copy a slot to the same bucket
+ *               and slot, so it never changes while the key lives. Slot 0 of bucket 0 of shard 0 is never used.
+ *
+ * WHO WRITES All of a shard, its segments, directory and chunks: the holder of the shard's lock. Map words of its
+ *            runs too (layout.h, P2), and `dead` = aux of a chunk's head page. The version: in steps only.
+ *
+ * A STEP     1 compute after-images into the intent; take at most one run before (shard's `run`)
+ *            2 arm: the commit [A1]       3 the stores, absolute values [A2]      4 run = 0, disarm [A3]
+ *            Between A1 and A3 nothing fails, waits, allocates or makes a system call. Recovery does 3 and 4 again
+ *            and compares nothing, with one exception: a run is made FREE only if its map word still names this
+ *            shard. FREE is visible to all at once; another process may have taken the run before the death was
+ *            seen, and a blind redo would free it under that process. The same word under the same shard can only
+ *            have come back through this shard's lock, that is after the recovery. Found in review.
+ *            An operation is a sequence of steps, each valid alone, each computed after the last was disarmed.
+ *
+ *    step          intent fields                                 stores, in order (table_step.c)
+ *    PUT           new_word, new_head, new_count                 slot, head, count
+ *    SLOT          new_word, new_head, new_count, new_garbage,   [LARGE word of new_run], slot, head, count, garbage,
+ *                  chunk_a/new_dead, new_run/arg0 pages,         [dead A], [version, old_run FREE]
+ *                  old_run, new_version
+ *    FIRST         new_run                                       all inline entries, run = 0
+ *    SPLIT         new_run, arg0 old page, arg1 first entry,     entries ascending, version, old segment: moved slots
+ *                  new_count entries, new_dead bit               and flags cleared, run = 0
+ *    DOUBLE        new_word directory word, new_run, old_run     directory word, version, old_run FREE, run = 0
+ *    CHUNK         new_run, new_head, new_word = end, arg0 old   used(old), chunks, head, end, record_units, run = 0
+ *                  chunk, arg1 its used, new_count units
+ *    UNCHUNK       old_run victim, arg0 predecessor, arg1 next,  predecessor.next, victim = 0, record_units, garbage,
+ *                  new_count units, new_garbage, new_version     version, victim FREE
+ *    CLEAR         new_word, arg0: the old directory and chunks  grave, inline entries 0, directory, chunks, head, end,
+ *                  new_version                                   cleaner, units, garbage, count, version
+ *    BURY_SEGMENT  arg0 segment, new_count next index            large runs FREE, segment FREE, grave index
+ *    BURY_ARRAY    old_run                                       grave directory = 0, array FREE
+ *    BURY_CHUNK    old_run, arg1 next                            grave chunks = next, chunk FREE
+ *    A change of one word (8-byte value over 8-byte value, a flag, the cleaner's position) needs no step.
+ *
+ * RECORDS    lie in chunks of 4 to 64 KiB, appended at `head`, never changed once a slot names them, but for 8-byte
+ *            values (one atomic word). A record that no slot names any more is dead: its units are counted in its
+ *            chunk's `dead` and in the shard's garbage. Counting the dead and not the living keeps a put of a new key
+ *            away from the page map (the design's live counter cost it one more line).
+ *            Bytes past `head` that a death left are overwritten by the next record.
+ * CLEANER    moves what lives out of a victim chunk, a little in every operation that made garbage, then frees it.
+ * LARGE      key and value over 8 KiB: a run, filled as PENDING without a lock, linked by a SLOT step.
+ *
+ * READERS    v0 = version (acquire) [V1]; directory word, entry, slot (acquire), bytes (relaxed); fence(acquire);
+ *            version == v0 (relaxed) [V2], for every verdict, absent and corrupt included. Otherwise again.
+ * VERSION    moves before memory is reused, by the step that unlinked it: unlinking stores; version (release) [V3];
+ *            fence(release) [V4]; then clear or FREE. A reader that sees a store after V4 sees V3 at V2. A record that
+ *            dies stays readable until its chunk goes, so puts and removes do not move the version.
+ *
+ * INVARIANTS (numbers are used by tests and by check's messages)
+ *    T1  arm != 0 or run != 0 only while the lock word is not 0
+ *    T2  each entry names a SEGMENT page of this shard; equal entries are contiguous, aligned, a power of two
+ *    T3  each used slot's directory bits lie in its segment's interval; its record is whole, in a CHUNK or LARGE run
+ *        of this shard; the key's hash agrees with shard, bits, delta, extra, bucket and role
+ *    T4  flags are set where needed
+ *    T5  count = used slots; no key twice
+ *    T6  per chunk: used = header + live + dead units; garbage = sum of dead; record_units = sum of chunk sizes
+ *    T7  each page that names the shard is reached from it (directory, segments, chunks, larges, grave, run)
+ *
+ * LOCK ORDER byte R < shard(i) < shard(j > i) < allocator; grow alone.
+ * PROOF      csrc/tests/crash_table.c (dies at every store, again in the recovery), validate_table.c (model),
+ *            stress_table.c (torn and lost reads), hostile_table.c (edited images)
+ */
+#ifndef SHF_TABLE_H
+#define SHF_TABLE_H
+
+#include "pages.h"
+
+#define SHF_TABLE_PAGES 16u /* object area: 256 shards of 256 bytes */
+_Static_assert(SHF_SHARD_COUNT * sizeof(struct shf_shm_shard) <= SHF_TABLE_PAGES * SHF_PAGE, "object area");
+_Static_assert(SHF_DIR_INLINE <= 3 && SHF_DIR_MAX <= 15, "directory");
+
+struct shf_table {
+    struct shf_region region;
+    struct shf_shm_shard *shards;
+    struct shf_hash_key hash;
+    struct shf_registry registry;
+    struct shf_pages pages;
+    uint32_t hash_id;
+    uint32_t lock_timeout_ms;
+};
+
+/* ---- slot words --------------------------------------------------------------------------------------- */
+#define SHF_REF_MASK ((UINT64_C(1) << 38) - 1)
+#define SHF_FLAG_STASH (UINT64_C(1) << 38)
+#define SHF_FLAG_OVERFLOW (UINT64_C(1) << 39)
+#define SHF_FLAGS (SHF_FLAG_STASH | SHF_FLAG_OVERFLOW)
+#define SHF_ROLE (UINT64_C(1) << 40)
+#define SHF_TAG_SHIFT 40u /* word >> 40 = directory bits 15, delta 6, extra 2, role 1 */
+
+static inline uint32_t shf_hash_shard(uint64_t h) { return (uint32_t)(h >> (64 - SHF_SHARD_BITS)); }
+static inline uint32_t shf_hash_dir(uint64_t h) { return (uint32_t)(h >> 41) & 0x7fff; }
+static inline uint32_t shf_hash_b1(uint64_t h) { return (uint32_t)(h >> 35) & 63; }
+static inline uint32_t shf_hash_delta(uint64_t h) { return 1 + (uint32_t)((h & 0xffffffff) * 63 >> 32); }
+/* The 24 tag bits of a key in its primary bucket, at the top of a word. */
+static inline uint64_t shf_hash_tag(uint64_t h) {
+    return (h << 8 & UINT64_C(0xfffe000000000000)) | (uint64_t)shf_hash_delta(h) << 43 | (h >> 33 & 3) << 41;
+}
+#define SHF_TAG_DELTA (UINT64_C(63) << 43)
+static inline uint32_t shf_word_dir(uint64_t w) { return (uint32_t)(w >> 49); }
+static inline uint32_t shf_word_delta(uint64_t w) { return (uint32_t)(w >> 43) & 63; }
+static inline uint64_t shf_word_offset(uint64_t w) { return (w & SHF_REF_MASK) * 8; }
+static inline uint32_t shf_uid(uint32_t shard, uint64_t word, uint32_t index) {
+    return shard << 24 | shf_word_dir(word) << 9 | index;
+}
+/* 1 if this position is never used (UID 0). */
+static inline int shf_slot_reserved(uint32_t shard, uint32_t index) { return (shard | index) == 0; }
+
+/* ---- directory ---------------------------------------------------------------------------------------- */
+/* The depth is stored xored with SHF_DIR_INLINE, so that a shard of zeroes is an empty shard. */
+static inline uint32_t shf_directory_depth(uint64_t d) { return ((uint32_t)(d >> 32) & 15) ^ SHF_DIR_INLINE; }
+static inline uint32_t shf_directory_page(uint64_t d) { return (uint32_t)d; }
+static inline uint64_t shf_directory_word(uint32_t depth, uint32_t page) {
+    return (uint64_t)(depth ^ SHF_DIR_INLINE) << 32 | page;
+}
+#define SHF_GRAVE_DIRECTORY (UINT64_C(1) << 63) /* in grave_directory: there is one */
+/* The entries behind a directory word; NULL if it makes no sense. */
+static inline shf_au32 *shf__table_entries(struct shf_table *t, struct shf_shm_shard *s, uint64_t directory) {
+    uint32_t page = shf_directory_page(directory), depth = shf_directory_depth(directory);
+    if (page == 0) return SHF_LIKELY(depth <= 3) ? s->entries : NULL;
+    return shf__region_at(&t->region, (uint64_t)page * SHF_PAGE, UINT64_C(4) << depth);
+}
+
+/* ---- looking a key up --------------------------------------------------------------------------------- */
+struct shf_found {
+    shf_au64 *segment; /* NULL: the shard has none yet */
+    shf_au64 *slot;    /* of the key, if found */
+    uint64_t word;     /* as loaded from the slot */
+    shf_au64 *record;  /* its first word */
+    uint64_t word0;    /* as loaded */
+    uint64_t vlen;
+    uint32_t index;    /* slot number in the segment, 0..511 */
+    uint32_t segment_page;
+};
+#define SHF_FOUND 1
+#define SHF_ABSENT_KEY 0
+#define SHF_NONSENSE (-1) /* a check failed: corrupt if the version has not moved */
+#define SHF_CHANGED (-2)
+
+int shf__table_find(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key, size_t klen,
+                    struct shf_found *f);
+/* The slot of a UID: word, slot, record, vlen, word0; `dir` bits compared. */
+int shf__table_find_uid(struct shf_table *t, struct shf_shm_shard *s, uint32_t uid, struct shf_found *f);
+/* Reads the head of the record that f->word names: record, word0, vlen. SHF_FOUND or SHF_NONSENSE. */
+int shf__table_open_record(struct shf_table *t, struct shf_found *f);
+
+static inline int shf_is_large(uint64_t word0) { return (word0 >> 28 & 15) == SHF_KIND_LARGE; }
+static inline size_t shf_record_klen(uint64_t word0) {
+    return shf_is_large(word0) ? (size_t)(word0 >> 32) : (size_t)(word0 & SHF_RECORD_LENGTH_MASK);
+}
+/* Bytes of a record in a chunk, a multiple of 8. */
+static inline uint64_t shf_record_size(uint64_t klen, uint64_t vlen) {
+    if (vlen == 8) return 16 + (klen > 4 ? (klen - 4 + 7) / 8 * 8 : 0);
+    return (4 + klen + vlen + 7) / 8 * 8;
+}
+/* Pages of a large run. */
+static inline uint64_t shf_large_value_offset(uint64_t klen) { return (SHF_LARGE_HEADER + klen + 7) / 8 * 8; }
+static inline uint64_t shf_large_pages(uint64_t klen, uint64_t vlen) {
+    return (shf_large_value_offset(klen) + vlen + SHF_PAGE - 1) / SHF_PAGE;
+}
+/* Byte offset of the value in a record or large run. */
+static inline uint64_t shf_value_offset(uint64_t word0, uint64_t vlen) {
+    uint64_t klen = shf_record_klen(word0);
+    if (shf_is_large(word0)) return shf_large_value_offset(klen);
+    return vlen == 8 ? 8 : 4 + klen;
+}
+
+/* What an operation is about: a key, or a UID (plain or with its check). */
+struct shf_target {
+    const void *key;
+    size_t klen;
+    uint64_t hash;   /* of the key; by UID: the low half is the check, if `checked` */
+    uint32_t uid;    /* 0 = by key */
+    int checked;
+};
+static inline struct shf_target shf_target_key(const struct shf_table *t, const void *key, size_t klen) {
+    struct shf_target g = {key, klen, shf__hash(&t->hash, key, klen), 0, 0};
+    return g;
+}
+struct shf_shm_shard *shf__target_shard(struct shf_table *t, const struct shf_target *g); /* NULL: no such shard */
+/* As shf__table_find, by key or UID, check bits compared. */
+int shf__target_find(struct shf_table *t, struct shf_shm_shard *s, const struct shf_target *g, struct shf_found *f);
+
+/* table_read.c: the optimistic frame. Version checks and retries around a body; see there. */
+struct shf_read {
+    struct shf_table *t;
+    struct shf_shm_shard *s;
+    uint64_t version;
+    uint32_t tries;
+    int locked;
+};
+void shf__read_begin(struct shf_read *r, struct shf_table *t, struct shf_shm_shard *s);
+/* After the body, with its verdict: SHF_FOUND, _ABSENT_KEY, _NONSENSE, _CHANGED (a large value went away in the
+ * middle). 1 = the verdict holds, the frame is closed; 0 = do it again; negative = error, closed. */
+int shf__read_end(struct shf_read *r, int rc);
+/* Goes through a large value (f: opened in this frame) piece by piece, whatever is cleaned meanwhile: copies the
+ * first `n` bytes to buf (n 0: none), compares all of it with `compare` (NULL: not), *equal. The frame stays open.
+ * 1; 0 = the value has changed, do the body again. */
+int shf__read_large(struct shf_read *r, const struct shf_target *g, const struct shf_found *f, void *buf, uint64_t n,
+                    const void *compare, int *equal);
+static inline uint64_t shf_large_sequence(const struct shf_found *f) {
+    return shm_load_relaxed(&((struct shf_shm_large *)(void *)f->record)->sequence);
+}
+void shf__record_key(const struct shf_found *f, void *buf, size_t n); /* copies the first n key bytes out */
+
+/* ---- changing (the shard's lock is held) -------------------------------------------------------------- */
+enum shf_step {
+    SHF_STEP_PUT = 1,
+    SHF_STEP_SLOT,
+    SHF_STEP_FIRST,
+    SHF_STEP_SPLIT,
+    SHF_STEP_DOUBLE,
+    SHF_STEP_CHUNK,
+    SHF_STEP_UNCHUNK,
+    SHF_STEP_CLEAR,
+    SHF_STEP_BURY_SEGMENT,
+    SHF_STEP_BURY_ARRAY,
+    SHF_STEP_BURY_CHUNK
+};
+
+/* table_step.c */
+/* Arms, applies and disarms a step whose fields are in the intent. `slot` for PUT and SLOT. The inputs were checked:
+ * SHF_ERR_CORRUPT only if the file's content is not what it was a moment ago. */
+int shf__step_run(struct shf_table *t, struct shf_shm_shard *s, enum shf_step op, shf_au64 *slot);
+int shf__table_recover(struct shf_table *t, struct shf_shm_shard *s);
+int shf__table_lock_slow(struct shf_table *t, struct shf_shm_shard *s);
+/* Takes the shard's lock and finishes what a death left. */
+static inline int shf__table_lock(struct shf_table *t, struct shf_shm_shard *s) {
+    int rc = shf__lock(&t->registry, &s->word, NULL);
+    if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
+    if (SHF_UNLIKELY(shm_load_relaxed(&s->arm) != 0 || shm_load_relaxed32(&s->run) != 0))
+        return shf__table_lock_slow(t, s);
+    return SHF_OK;
+}
+static inline void shf__table_unlock(struct shf_shm_shard *s) { shf__unlock(&s->word); }
+
+static inline uint32_t shf_shard_number(const struct shf_table *t, const struct shf_shm_shard *s) {
+    return (uint32_t)(s - t->shards);
+}
+
+/* table_index.c */
+/* A free slot for a new key: sets flags where needed, splits, doubles, stashes. slot, tag (role or stash form),
+ * index. SHF_OK; SHF__GROW with need pages; SHF_ERR_FULL, _CORRUPT. */
+struct shf_place {
+    shf_au64 *slot;
+    uint64_t tag;
+    uint32_t index;
+    uint32_t need;   /* SHF__GROW: pages */
+    uint32_t splits; /* done in this operation, at most two */
+};
+int shf__table_place(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, struct shf_place *p);
+/* Flags of a segment as its slots need them; for slots whose directory bit `bit` is `side` (bit 15: all). */
+void shf__segment_flags(const shf_au64 *segment, uint32_t bit, uint32_t side, uint64_t flags[SHF_SEGMENT_SLOTS]);
+/* Clears flags that nobody needs any more. */
+void shf__table_tidy_flags(shf_au64 *segment);
+/* First entry index and number of entries of the segment that entry i names. */
+void shf__table_interval(const shf_au32 *entries, uint32_t depth, uint32_t i, uint32_t *first, uint32_t *count);
+
+/* table_records.c */
+/* Makes room for a record of `size` bytes at head. SHF_OK; SHF__GROW with *need pages. `minimal`: the smallest chunk. */
+int shf__records_room(struct shf_table *t, struct shf_shm_shard *s, uint64_t size, int minimal, uint32_t *need);
+void shf__record_write(shf_au64 *at, const void *key, size_t klen, const void *val, size_t vlen);
+/* Fills intent fields for the death of the record or large run in f (chunk_a/new_dead/new_garbage or old_run).
+ * *garbage = bytes. */
+int shf__records_kill(struct shf_table *t, struct shf_shm_shard *s, const struct shf_found *f, uint64_t *garbage);
+/* A little cleaning for `garbage` bytes just made. May do steps. Never fails the operation. *freed = page for a hint. */
+void shf__records_clean(struct shf_table *t, struct shf_shm_shard *s, uint64_t garbage);
+/* NO_SPACE: empties whole victims, with the reserve if need be. 1 if a chunk came free. */
+int shf__records_clean_hard(struct shf_table *t, struct shf_shm_shard *s);
+
+/* table_clear.c */
+/* One step on the grave. 1 if there is more. */
+int shf__grave_step(struct shf_table *t, struct shf_shm_shard *s);
+
+/* Checks arguments that every call has. */
+#define SHF_CHECK_ARGS(ok)                                                                                   \
+    do {                                                                                                     \
+        if (SHF_UNLIKELY(!(ok))) return shf__fail(SHF_ERR_INVALID, 0, __func__, NULL, NULL);                 \
+    } while (0)
+
+#endif

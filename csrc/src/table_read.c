@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * table_read.c - reads: no lock, no store to shared memory, no system call
+ *
+ * THE FRAME  v0 = version (acquire) [V1]; the body reads what it likes, every word as a relaxed or acquire atomic,
+ *            every offset checked; fence(acquire); version (relaxed) == v0 [V2]. Only then its verdict holds: found,
+ *            absent, corrupt alike. Pairs with V3/V4 (table_step.c): whoever saw a store made after V4 sees V3.
+ *            Weaker: without V1's acquire the directory word could be older than the version; without V2's fence the
+ *            bytes could be read after the check.
+ * RETRIES    The version moves when the shard splits, doubles, frees a chunk or a large value. After 100 tries an
+ *            attached handle takes the shard's lock, so that it ends; a read-only one yields, 10,000 times at most,
+ *            then gives SHF_ERR_BUSY.
+ * LARGE      A version that moved in the middle of a long value says that something was freed, seldom that it was
+ *            this value. The slot is looked up again: the same reference with the same sequence number means that the
+ *            run was linked all the time (numbers are never used twice), so the bytes so far are right.
+ */
+#include "table.h"
+
+#define TRIES_BEFORE_LOCK 100u
+#define TRIES_READ_ONLY 10000u
+#define PIECE (64u * 1024u) /* of a large value between two looks at the version */
+
+static inline void read_begin(struct shf_read *r, struct shf_table *t, struct shf_shm_shard *s) {
+    r->t = t, r->s = s, r->tries = 0, r->locked = 0;
+    r->version = shm_load_acquire(&s->version); /* V1 */
+}
+static inline int version_holds(const struct shf_read *r) {
+    if (r->locked) return 1;
+    shf_fence_acquire();
+    return shm_load_relaxed(&r->s->version) == r->version; /* V2 */
+}
+
+SHF_COLD static int read_end_slow(struct shf_read *r, int rc) {
+    uint32_t number = shf_shard_number(r->t, r->s);
+    if (r->locked) shf__table_unlock(r->s);
+    if (rc != SHF_CHANGED && (r->locked || version_holds(r)))
+        return rc == SHF_NONSENSE ? shf__region_corrupt(&r->t->region, "shard", number) : 1;
+    r->tries++;
+    if (r->tries > TRIES_BEFORE_LOCK && !r->t->region.read_only) {
+        int lock = r->tries == UINT32_MAX ? SHF_ERR_TIMEOUT : shf__table_lock(r->t, r->s);
+        /* A stopped holder changes nothing either: one more try as a reader before saying so. */
+        if (lock == SHF_ERR_TIMEOUT && r->tries < UINT32_MAX - 1) r->tries = UINT32_MAX - 1;
+        else if (lock != SHF_OK) return lock;
+        r->locked = lock == SHF_OK;
+    } else if (r->tries > TRIES_BEFORE_LOCK) {
+        if (r->tries > TRIES_READ_ONLY)
+            return shf__fail(SHF_ERR_BUSY, 0, "read", r->t->region.path,
+                             "%s: a read-only handle could not finish beside the writers; try again",
+                             r->t->region.path);
+        os_yield();
+    }
+    r->version = shm_load_acquire(&r->s->version); /* V1 */
+    return 0;
+}
+
+static inline int read_end(struct shf_read *r, int rc) {
+    if (SHF_LIKELY(rc >= SHF_ABSENT_KEY && !r->locked && version_holds(r))) return 1;
+    return read_end_slow(r, rc);
+}
+
+void shf__read_begin(struct shf_read *r, struct shf_table *t, struct shf_shm_shard *s) { read_begin(r, t, s); }
+int shf__read_end(struct shf_read *r, int rc) { return read_end(r, rc); }
+
+/* ---- targets ------------------------------------------------------------------------------------------ */
+
+struct shf_shm_shard *shf__target_shard(struct shf_table *t, const struct shf_target *g) {
+    uint32_t n = g->uid ? g->uid >> 24 : shf_hash_shard(g->hash);
+    return n < SHF_SHARD_COUNT ? &t->shards[n] : NULL;
+}
+
+static uint32_t record_check(struct shf_table *t, const struct shf_found *f) {
+    unsigned char key[SHF_RECORD_LENGTH_MASK];
+    size_t klen = shf_record_klen(f->word0);
+    if (shf_is_large(f->word0)) return (uint32_t)shm_load_relaxed(&((struct shf_shm_large *)(void *)f->record)->hash);
+    shf__record_key(f, key, klen);
+    return (uint32_t)shf__hash(&t->hash, key, klen);
+}
+
+int shf__target_find(struct shf_table *t, struct shf_shm_shard *s, const struct shf_target *g, struct shf_found *f) {
+    if (SHF_LIKELY(g->uid == 0)) return shf__table_find(t, s, g->hash, g->key, g->klen, f);
+    int rc = shf__table_find_uid(t, s, g->uid, f);
+    if (rc == SHF_FOUND && g->checked && record_check(t, f) != (uint32_t)g->hash) return SHF_ABSENT_KEY;
+    return rc;
+}
+
+/* ---- values ------------------------------------------------------------------------------------------- */
+
+/* Looks the target up again after the version moved: 1 if it is the same large value still. */
+static int same_large(struct shf_read *r, const struct shf_target *g, const struct shf_found *f, uint64_t sequence) {
+    for (uint32_t i = 0; i < TRIES_BEFORE_LOCK; i++) {
+        struct shf_found now;
+        r->version = shm_load_acquire(&r->s->version); /* V1 */
+        int rc = shf__target_find(r->t, r->s, g, &now);
+        int same = rc == SHF_FOUND && shf_word_offset(now.word) == shf_word_offset(f->word) &&
+                   shf_is_large(now.word0) && shf_large_sequence(&now) == sequence;
+        if (version_holds(r)) return same;
+    }
+    return 0;
+}
+
+int shf__read_large(struct shf_read *r, const struct shf_target *g, const struct shf_found *f, void *buf, uint64_t n,
+                    const void *compare, int *equal) {
+    uint64_t sequence = shf_large_sequence(f), at = shf_large_value_offset(shf_record_klen(f->word0));
+    uint64_t end = compare != NULL ? f->vlen : n;
+    if (compare != NULL) *equal = 1;
+    if (!version_holds(r)) return 0;
+    for (uint64_t done = 0; done < end; done += PIECE) {
+        uint64_t piece = end - done < PIECE ? end - done : PIECE;
+        if (compare != NULL && *equal &&
+            !shm_equal(f->record, at + done, (const unsigned char *)compare + done, piece))
+            *equal = 0;
+        if (done < n)
+            shm_copy_out((unsigned char *)buf + done, f->record, at + done, n - done < piece ? n - done : piece);
+        if (!version_holds(r) && !same_large(r, g, f, sequence)) return 0;
+        if (compare != NULL && !*equal && done + piece >= n) break;
+    }
+    return 1;
+}
+
+/* Copies the value of f, at most cap bytes. 1, or 0 = again. */
+static inline int copy_value(struct shf_read *r, const struct shf_target *g, const struct shf_found *f, void *buf) {
+    if (SHF_UNLIKELY(shf_is_large(f->word0))) return shf__read_large(r, g, f, buf, f->vlen, NULL, NULL);
+    if (f->vlen == 8) {
+        uint64_t v = shm_load_relaxed(f->record + 1);
+        memcpy(buf, &v, 8);
+    } else {
+        shm_copy_out(buf, f->record, 4 + shf_record_klen(f->word0), f->vlen);
+    }
+    return 1;
+}
+
+/* The body of all reads of one value or key. */
+static int read_one(struct shf_table *t, const struct shf_target *g, int want_key, void *buf, size_t cap, size_t *len) {
+    struct shf_read r;
+    struct shf_found f;
+    struct shf_shm_shard *s = shf__target_shard(t, g);
+    if (SHF_UNLIKELY(s == NULL)) return SHF_NOT_FOUND;
+    read_begin(&r, t, s);
+    for (;;) {
+        size_t n = 0;
+        int found = shf__target_find(t, s, g, &f), whole = 1;
+        if (SHF_LIKELY(found == SHF_FOUND)) {
+            n = want_key ? shf_record_klen(f.word0) : (size_t)f.vlen;
+            if (SHF_LIKELY(n <= cap)) {
+                if (SHF_UNLIKELY(want_key)) shf__record_key(&f, buf, n);
+                else whole = copy_value(&r, g, &f, buf);
+            }
+        }
+        int end = read_end(&r, SHF_LIKELY(whole) ? found : SHF_CHANGED);
+        if (SHF_UNLIKELY(end < 0)) return end;
+        if (SHF_UNLIKELY(end == 0)) continue;
+        if (found != SHF_FOUND) return SHF_NOT_FOUND;
+        if (len != NULL) *len = n;
+        return n <= cap ? SHF_OK : SHF_TRUNCATED;
+    }
+}
+
+int shf_table_get(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen) {
+    struct shf_read r;
+    struct shf_found f;
+    SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0) && (buf != NULL || cap == 0) && vlen != NULL);
+    uint64_t h = shf__hash(&t->hash, key, klen);
+    struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
+    read_begin(&r, t, s);
+    int found = shf__table_find(t, s, h, key, klen, &f);
+    /* The short way: a record in a chunk that fits. Everything else is read again by read_one. */
+    if (SHF_LIKELY(found == SHF_FOUND)) {
+        if (SHF_LIKELY(!shf_is_large(f.word0) && f.vlen <= cap)) {
+            copy_value(&r, NULL, &f, buf);
+            if (SHF_LIKELY(version_holds(&r))) {
+                *vlen = (size_t)f.vlen;
+                return SHF_OK;
+            }
+        }
+    } else if (found == SHF_ABSENT_KEY && SHF_LIKELY(version_holds(&r))) {
+        return SHF_NOT_FOUND;
+    }
+    struct shf_target g = {key, klen, h, 0, 0};
+    return read_one(t, &g, 0, buf, cap, vlen);
+}
+
+int shf_table_contains(struct shf_table *t, const void *key, size_t klen) {
+    SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0));
+    struct shf_target g = shf_target_key(t, key, klen);
+    int rc = read_one(t, &g, 0, NULL, 0, NULL);
+    return rc == SHF_TRUNCATED ? SHF_OK : rc;
+}
+
+static int find_uid(struct shf_table *t, const void *key, size_t klen, uint32_t *uid, uint64_t *hash) {
+    struct shf_read r;
+    struct shf_found f;
+    struct shf_target g = shf_target_key(t, key, klen);
+    struct shf_shm_shard *s = shf__target_shard(t, &g);
+    read_begin(&r, t, s);
+    for (;;) {
+        int found = shf__target_find(t, s, &g, &f), end = read_end(&r, found);
+        if (end < 0) return end;
+        if (end == 0) continue;
+        if (found != SHF_FOUND) return SHF_NOT_FOUND;
+        *uid = shf_uid(shf_shard_number(t, s), g.hash << 8, f.index);
+        *hash = g.hash;
+        return SHF_OK;
+    }
+}
+
+int shf_table_uid(struct shf_table *t, const void *key, size_t klen, uint32_t *uid) {
+    uint64_t h;
+    SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0) && uid != NULL);
+    return find_uid(t, key, klen, uid, &h);
+}
+int shf_table_checked_uid(struct shf_table *t, const void *key, size_t klen, uint64_t *uid) {
+    uint64_t h;
+    uint32_t u;
+    SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0) && uid != NULL);
+    int rc = find_uid(t, key, klen, &u, &h);
+    if (rc == SHF_OK) *uid = (uint64_t)u << 32 | (uint32_t)h;
+    return rc;
+}
+
+static int read_uid(struct shf_table *t, uint32_t uid, uint32_t check, int checked, int want_key, void *buf,
+                    size_t cap, size_t *len) {
+    SHF_CHECK_ARGS(t != NULL && (buf != NULL || cap == 0) && len != NULL);
+    struct shf_target g = {NULL, 0, check, uid, checked};
+    return uid == 0 ? SHF_NOT_FOUND : read_one(t, &g, want_key, buf, cap, len);
+}
+int shf_table_get_by_uid(struct shf_table *t, uint32_t uid, void *buf, size_t cap, size_t *vlen) {
+    return read_uid(t, uid, 0, 0, 0, buf, cap, vlen);
+}
+int shf_table_key_by_uid(struct shf_table *t, uint32_t uid, void *buf, size_t cap, size_t *klen) {
+    return read_uid(t, uid, 0, 0, 1, buf, cap, klen);
+}
+int shf_table_get_by_checked_uid(struct shf_table *t, uint64_t uid, void *buf, size_t cap, size_t *vlen) {
+    return read_uid(t, (uint32_t)(uid >> 32), (uint32_t)uid, 1, 0, buf, cap, vlen);
+}
+int shf_table_key_by_checked_uid(struct shf_table *t, uint64_t uid, void *buf, size_t cap, size_t *klen) {
+    return read_uid(t, (uint32_t)(uid >> 32), (uint32_t)uid, 1, 1, buf, cap, klen);
+}
+
+/* ---- iteration ---------------------------------------------------------------------------------------- */
+/*
+ * A position: shard 48.. | start 33-47 | log2 of the interval 29-32 | index 19-28 | at 4-18.
+ * The interval [start, start + 2^log2) of directory bits is that of the segment found when it was entered (nothing
+ * seen yet: index 0 and at == start). Then, for each slot number from `index` on, every segment inside is looked at,
+ * in the order of directory bits, from `at` on. Splits and doublings never move a key to another slot number or
+ * change its bits: each key that lives throughout has exactly one (index, bits), and these are passed in order once.
+ */
+struct cursor {
+    uint32_t shard, start, log2, index, at;
+};
+static struct cursor cursor_of(uint64_t p) {
+    struct cursor c = {(uint32_t)(p >> 48), (uint32_t)(p >> 33) & 0x7fff, (uint32_t)(p >> 29) & 15,
+                       (uint32_t)(p >> 19) & 1023, (uint32_t)(p >> 4) & 0x7fff};
+    return c;
+}
+static uint64_t cursor_position(const struct cursor *c) {
+    return (uint64_t)c->shard << 48 | (uint64_t)c->start << 33 | (uint64_t)c->log2 << 29 | (uint64_t)c->index << 19 |
+           (uint64_t)c->at << 4;
+}
+
+/* The next used slot from the cursor on, in its interval. SHF_FOUND (f->word, index; c: at the slot), ABSENT (the
+ * interval is done; c: behind it), NONSENSE. */
+static int cursor_find(struct shf_table *t, struct shf_shm_shard *s, struct cursor *c, struct shf_found *f) {
+    uint64_t directory = shm_load_acquire(&s->directory);
+    uint32_t depth = shf_directory_depth(directory), shift = 15 - depth;
+    shf_au32 *entries = shf__table_entries(t, s, directory);
+    if (entries == NULL) return SHF_NONSENSE;
+    if (c->index == 0 && c->at == c->start) {
+        uint32_t first, count, aligned;
+        if (shm_load_acquire32(&entries[c->start >> shift]) == 0) { /* no segment: no key in this shard */
+            c->start = 0, c->log2 = 0, c->index = 0, c->at = 0, c->shard++;
+            return SHF_ABSENT_KEY;
+        }
+        shf__table_interval(entries, depth, c->start >> shift, &first, &count);
+        /* After a clear the segment may begin before `start`, where this iteration has been already: then the largest
+         * aligned piece of it that begins here. */
+        c->log2 = (uint32_t)__builtin_ctz(count) + shift;
+        aligned = c->start ? (uint32_t)__builtin_ctz(c->start) : 15;
+        if (first << shift != c->start && aligned < c->log2) c->log2 = aligned;
+    }
+    uint32_t end = c->start + (1u << c->log2);
+    for (; c->index < SHF_SEGMENT_SLOTS; c->index++, c->at = c->start) {
+        uint32_t last = 0;
+        for (uint32_t e = c->at >> shift; e << shift < end; e++) {
+            uint32_t page = shm_load_acquire32(&entries[e]);
+            if (page == last || page == 0) continue;
+            last = page;
+            f->segment = shf__region_page(&t->region, page);
+            if (f->segment == NULL) return SHF_NONSENSE;
+            f->word = shm_load_acquire(&f->segment[c->index]);
+            uint32_t bits = shf_word_dir(f->word);
+            if ((f->word & SHF_REF_MASK) == 0 || bits < c->at || bits < c->start || bits >= end) continue;
+            c->at = bits;
+            f->index = c->index;
+            f->slot = &f->segment[c->index];
+            return shf__table_open_record(t, f);
+        }
+    }
+    c->index = 0, c->log2 = 0, c->start = c->at = end;
+    if (end >= 1u << 15) c->start = c->at = 0, c->shard++;
+    return SHF_ABSENT_KEY;
+}
+
+int shf_table_next(struct shf_table *t, uint64_t *position, void *key, size_t kcap, size_t *klen, void *val,
+                   size_t vcap, size_t *vlen, uint32_t *uid) {
+    SHF_CHECK_ARGS(t != NULL && position != NULL && (key != NULL || kcap == 0) && (val != NULL || vcap == 0) &&
+                   klen != NULL && vlen != NULL);
+    struct cursor c = cursor_of(*position);
+    if (c.log2 > 15 || c.index >= SHF_SEGMENT_SLOTS || c.start + (1u << c.log2) > 1u << 15 || c.at < c.start)
+        return shf__fail(SHF_ERR_INVALID, 0, "position", t->region.path, "%s: not a position of an iteration",
+                         t->region.path);
+    while (c.shard < SHF_SHARD_COUNT) {
+        struct shf_shm_shard *s = &t->shards[c.shard];
+        struct shf_read r;
+        read_begin(&r, t, s);
+        for (;;) {
+            struct cursor now = c;
+            struct shf_found f;
+            size_t kn = 0, vn = 0;
+            uint32_t number = 0;
+            int whole = 1, found = cursor_find(t, s, &now, &f);
+            if (found == SHF_FOUND) {
+                kn = shf_record_klen(f.word0), vn = (size_t)f.vlen;
+                number = shf_uid(c.shard, f.word, f.index);
+                if (kn <= kcap && vn <= vcap) {
+                    struct shf_target g = {NULL, 0, 0, number, 0};
+                    shf__record_key(&f, key, kn);
+                    whole = copy_value(&r, &g, &f, val);
+                }
+            }
+            int end = read_end(&r, whole ? found : SHF_CHANGED);
+            if (end < 0) return end;
+            if (end == 0) continue;
+            c = now;
+            if (found != SHF_FOUND) {
+                *position = cursor_position(&c);
+                break;
+            }
+            *klen = kn, *vlen = vn;
+            if (kn > kcap || vn > vcap) return SHF_TRUNCATED;
+            if (uid != NULL) *uid = number;
+            /* behind this slot: the next bits, or the next slot number */
+            if (c.at + 1 < c.start + (1u << c.log2)) c.at++;
+            else c.index++, c.at = c.start;
+            if (c.index == SHF_SEGMENT_SLOTS) {
+                c.start += 1u << c.log2, c.index = 0, c.log2 = 0, c.at = c.start;
+                if (c.start >= 1u << 15) c.start = c.at = 0, c.shard++;
+            }
+            *position = cursor_position(&c);
+            return SHF_OK;
+        }
+    }
+    return SHF_NOT_FOUND;
+}

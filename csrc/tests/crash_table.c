@@ -1,0 +1,740 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * crash_table.c - dies at every store of every operation, and again at the stores of the recovery
+ *
+ * A SCENARIO  is a prepared file (an image: the same bytes, seed included, each time), and steps. For k = 1, 2, ...
+ *             a child opens the file, does the steps and dies just before its k-th shared store, until it completes.
+ *             The parent was attached before and goes on at once: each key has the value from before or after the
+ *             step that died, never anything else, and acknowledged steps are there; a put into the same shard
+ *             works; check, len and a walk agree. What a reader has seen as new never becomes old again.
+ * SECOND      For a k a second child dies at its j-th store: A it was attached before the first death and its first
+ *             operation recovers; B it opens the file afterwards. Then the parent must find everything right.
+ * PAIRS       All (k, j) if they are few, else SHF_CRASH_PAIRS of them by the seed (default 800); SHF_CRASH_FULL=1: all.
+ * BUILD       SHF_CRASH_POINTS; with and without SHF_SMALL. Uses the engine's own headers for the hash bits.
+ */
+#include "model.h"
+#include "table.h"
+
+#include "os.h"
+
+#include <fcntl.h>
+#include <sched.h>
+
+#define KEYS 1200
+#define STEPS 4000
+#define TARGET 1u /* the shard that things happen in */
+
+struct val {
+    int64_t len; /* -1: absent */
+    uint64_t stamp;
+    int raw; /* 8 bytes that are the stamp: a counter */
+};
+static const struct val absent = {-1, 0, 0};
+static struct val sized(int64_t len, uint64_t stamp) { return (struct val){len, stamp, 0}; }
+static struct val raw(uint64_t v) { return (struct val){8, v, 1}; }
+
+enum kind { NOTHING, PUT, INSERT, REPLACE, DEL, TAKE, DEL_IF_EQUAL, ADD, CAS, UPDATE, PUT_UID, DEL_UID, CLEAR };
+struct step {
+    enum kind kind;
+    int key;
+    struct val val, expected;
+};
+enum event { NONE, SPLIT, DOUBLE, CHUNK, UNCHUNK, MOVE, GROW, STASH };
+
+/* The scenario in work. */
+static struct {
+    struct {
+        char name[24];
+        size_t len;
+        uint32_t shard;
+    } key[KEYS];
+    int keys;
+    struct step prep[STEPS], step[64];
+    int preps, steps;
+    enum event event; /* the first prep step (the nth that does) after `from` that makes it happen becomes step[0] */
+    int nth, from;
+    int touch, probe; /* keys in the target shard; probe is never used by the scenario */
+    int arm_open, arm_close, alone;
+    uint64_t next_name;
+    struct val state[KEYS]; /* after the preparation */
+    unsigned char *image;
+    size_t image_size;
+} S;
+
+struct shared {
+    _Atomic int acked, second_acked;
+    _Atomic uint64_t stores;
+};
+static struct shared *shared;
+static struct shf_hash_key hash_key;
+static unsigned char *base_image; /* an empty table with a seed of ours */
+static size_t base_size;
+static uint64_t killed, pairs, slowest_ns;
+
+/* ---- values, states, steps ---- */
+static unsigned char *val_bytes(struct val v, int key) {
+    static unsigned char buf[100000];
+    if (v.raw)
+        memcpy(buf, &v.stamp, 8);
+    else if (v.len > 0)
+        value_fill(buf, (size_t)v.len, S.key[key].name, S.key[key].len, v.stamp);
+    return buf;
+}
+static int val_same(struct val a, struct val b) {
+    return a.len == b.len && (a.len <= 0 || (a.stamp == b.stamp && a.raw == b.raw));
+}
+static void apply(struct val *state, const struct step *s) {
+    struct val *v = &state[s->key];
+    switch (s->kind) {
+    case NOTHING: return;
+    case PUT:
+    case UPDATE: *v = s->val; return;
+    case INSERT:
+        if (v->len < 0) *v = s->val;
+        return;
+    case REPLACE:
+    case PUT_UID:
+        if (v->len >= 0) *v = s->val;
+        return;
+    case DEL:
+    case TAKE:
+    case DEL_UID: *v = absent; return;
+    case DEL_IF_EQUAL:
+        if (val_same(*v, s->expected)) *v = absent;
+        return;
+    case ADD: *v = raw((v->len < 0 ? 0 : v->stamp) + s->val.stamp); return;
+    case CAS:
+        if (val_same(*v, s->expected)) *v = s->val;
+        return;
+    case CLEAR:
+        for (int i = 0; i < S.keys; i++) state[i] = absent;
+    }
+}
+static int update_fn(void *context, const struct shf_bytes *old, struct shf_bytes *desired) {
+    const struct step *s = context;
+    (void)old;
+    desired->data = s->val.len < 0 ? SHF_ABSENT : val_bytes(s->val, s->key);
+    desired->len = s->val.len < 0 ? 0 : (size_t)s->val.len;
+    return 0;
+}
+static int perform(struct shf_table *t, const struct step *s) {
+    static unsigned char out[100000], other[100000];
+    const char *k = S.key[s->key].name;
+    size_t klen = S.key[s->key].len, vlen = s->val.len < 0 ? 0 : (size_t)s->val.len, n;
+    unsigned char *v = val_bytes(s->val, s->key);
+    uint32_t uid = 0;
+    switch (s->kind) {
+    case NOTHING: return SHF_OK;
+    case PUT: return shf_table_put(t, k, klen, v, vlen, NULL);
+    case INSERT: return shf_table_insert(t, k, klen, v, vlen, NULL);
+    case REPLACE: return shf_table_replace(t, k, klen, v, vlen, out, sizeof out, &n);
+    case DEL: return shf_table_del(t, k, klen);
+    case TAKE: return shf_table_take(t, k, klen, out, sizeof out, &n);
+    case DEL_IF_EQUAL:
+        v = val_bytes(s->expected, s->key);
+        return shf_table_del_if_equal(t, k, klen, v, (size_t)s->expected.len);
+    case ADD: return shf_table_add(t, k, klen, (int64_t)s->val.stamp, NULL);
+    case CAS: {
+        struct shf_bytes e = {SHF_ABSENT, 0}, d = {SHF_ABSENT, 0};
+        if (s->val.len >= 0) d.len = vlen, d.data = memcpy(other, v, vlen);
+        if (s->expected.len >= 0) e.len = (size_t)s->expected.len, e.data = val_bytes(s->expected, s->key);
+        return shf_table_cas(t, k, klen, &e, &d, NULL, 0, NULL);
+    }
+    case UPDATE: return shf_table_update(t, k, klen, update_fn, (void *)(uintptr_t)s, NULL);
+    case PUT_UID: return (n = (size_t)shf_table_uid(t, k, klen, &uid)) ? (int)n : shf_table_put_by_uid(t, uid, v, vlen);
+    case DEL_UID: return (n = (size_t)shf_table_uid(t, k, klen, &uid)) ? (int)n : shf_table_del_by_uid(t, uid);
+    case CLEAR: return shf_table_clear(t);
+    }
+    return SHF_ERR_INVALID;
+}
+
+/* ---- files ---- */
+static unsigned char *read_image(const char *path, size_t *size) {
+    struct stat st;
+    int fd = open(path, O_RDONLY);
+    REQUIRE(fd >= 0 && fstat(fd, &st) == 0);
+    unsigned char *p = test_alloc(*size = (size_t)st.st_size);
+    REQUIRE(read(fd, p, *size) == (ssize_t)*size);
+    close(fd);
+    return p;
+}
+static void write_image(const char *path, const unsigned char *p, size_t size) {
+    unlink(path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    REQUIRE(fd >= 0 && write(fd, p, size) == (ssize_t)size);
+    close(fd);
+}
+static struct shf_table *open_path(const char *path) {
+    struct shf_table *t = NULL;
+    int rc = shf_table_open(path, 0, NULL, &t);
+    if (rc != SHF_OK) FAIL("open: %d, %s", rc, shf_last_error()->message), test_stop();
+    return t;
+}
+/* An empty table whose seed comes from SHF_SEED, so that everything can be repeated. */
+static void make_base(void) {
+    struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
+    struct shf_table *t = NULL;
+    const char *path = temp_path("base");
+    if (!shared) shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    o.max_bytes = 64 << 20;
+    unlink(path);
+    int rc = shf_table_open(path, SHF_CREATE | SHF_EXCL, &o, &t);
+    if (rc != SHF_OK) FAIL("create: %d, %s", rc, shf_last_error()->message), test_stop();
+    shf_table_close(t);
+    free(base_image);
+    base_image = read_image(path, &base_size);
+    struct shf_shm_header *h = (struct shf_shm_header *)base_image;
+    uint64_t s = test_seed;
+    h->seed[0] = test_next(&s), h->seed[1] = test_next(&s);
+    h->checksum = shf__checksum(h, offsetof(struct shf_shm_header, checksum));
+    shf__hash_key_init(&hash_key, h->hash, h->seed);
+}
+
+/* ---- building scenarios ---- */
+static void begin(void) {
+    make_base();
+    free(S.image);
+    memset(&S, 0, sizeof S);
+    S.touch = S.probe = -1;
+    S.nth = 1;
+}
+/* The next key with these hash bits (-1: any). */
+static int new_key(int shard, int b1, int delta, uint32_t dir_mask) {
+    int i = S.keys++;
+    REQUIRE(i < KEYS);
+    for (;;) {
+        S.key[i].len = key_of(S.key[i].name, S.next_name++);
+        uint64_t h = shf__hash(&hash_key, S.key[i].name, S.key[i].len);
+        S.key[i].shard = shf_hash_shard(h);
+        if (shard >= 0 && S.key[i].shard != (uint32_t)shard) continue;
+        if (b1 >= 0 && shf_hash_b1(h) != (uint32_t)b1) continue;
+        if (delta >= 0 && shf_hash_delta(h) != (uint32_t)delta) continue;
+        if (shf_hash_dir(h) & dir_mask) continue;
+        S.state[i] = absent;
+        return i;
+    }
+}
+static int target_key(void) { return new_key(TARGET, -1, -1, 0); }
+static void prep(enum kind kind, int key, struct val v) {
+    REQUIRE(S.preps < STEPS);
+    S.prep[S.preps++] = (struct step){kind, key, v, absent};
+}
+static struct step *step(enum kind kind, int key, struct val v) {
+    struct step *s = &S.step[S.steps++];
+    *s = (struct step){kind, key, v, absent};
+    if (S.touch < 0) S.touch = key;
+    return s;
+}
+static void some_keys(int n) { /* a few other keys there, in the target shard */
+    for (int i = 0; i < n; i++) prep(PUT, target_key(), sized(i % 30, (uint64_t)i));
+}
+static int happened(const struct shf_table_stats *a, const struct shf_table_stats *b, uint64_t stores) {
+    switch (S.event) {
+    case SPLIT: return b->segments > a->segments && b->max_depth == a->max_depth && a->segments > 0;
+    case DOUBLE: return b->max_depth > a->max_depth && a->segments > 0;
+    case CHUNK: return b->record_bytes > a->record_bytes && b->segments == a->segments;
+    case UNCHUNK: return b->record_bytes < a->record_bytes;
+    case MOVE: return b->record_bytes == a->record_bytes && stores > 70;
+    case GROW: return b->file_bytes > a->file_bytes;
+    case STASH: return b->stashed_keys > a->stashed_keys;
+    case NONE: break;
+    }
+    return 0;
+}
+/* Runs the preparation and takes the image; with an event, once more before it, to know where to stop. */
+static void prepare(void) {
+    const char *path = temp_path("prep");
+    for (int pass = S.event == NONE; pass < 2; pass++) {
+        write_image(path, base_image, base_size);
+        struct shf_table *t = open_path(path);
+        for (int i = 0; i < S.keys; i++) S.state[i] = absent;
+        struct shf_table_stats a = table_stats(t), b;
+        int hit = -1, count = 0;
+        for (int i = 0; i < S.preps; i++) {
+            uint64_t before = shf__crash_count;
+            int rc = perform(t, &S.prep[i]);
+            if (rc != SHF_OK) FAIL("preparation step %d: %d, %s", i, rc, shf_last_error()->message), test_stop();
+            uint64_t stores = shf__crash_count - before;
+            apply(S.state, &S.prep[i]);
+            if (pass == 1 || S.event == NONE) continue;
+            b = table_stats(t);
+            if (i >= S.from && happened(&a, &b, stores) && ++count == S.nth) {
+                hit = i;
+                break;
+            }
+            a = b;
+        }
+        if (pass == 0) {
+            if (hit < 0) FAIL("the event %d never happens in %d steps", S.event, S.preps), test_stop();
+            memmove(S.step + 1, S.step, sizeof S.step - sizeof *S.step); /* what was to follow follows */
+            S.step[0] = S.prep[hit], S.steps++;
+            S.preps = hit;
+            if (S.touch < 0) S.touch = S.step[0].key;
+        } else {
+            table_clean(t);
+        }
+        shf_table_close(t);
+    }
+    S.image = read_image(path, &S.image_size);
+    if (S.touch < 0) S.touch = target_key();
+    S.probe = new_key((int)S.key[S.touch].shard, -1, -1, 0);
+}
+
+/* ---- one death, or two ---- */
+struct first {
+    const char *path;
+    uint64_t k;
+};
+static void first_child(void *arg) {
+    struct first *f = arg;
+    uint64_t before = shf__crash_count;
+    if (S.arm_open) shf__crash_at = before + f->k;
+    struct shf_table *t = open_path(f->path);
+    if (!S.arm_open) shf__crash_at = (before = shf__crash_count) + f->k;
+    for (int i = 0; i < S.steps; i++) {
+        int rc = perform(t, &S.step[i]);
+        if (rc != SHF_OK) FAIL("step %d: %d, %s", i, rc, shf_last_error()->message);
+        shared->acked = i + 1;
+    }
+    if (S.arm_close) shf_table_close(t);
+    shared->stores = shf__crash_count - before;
+    _exit(0);
+}
+struct second {
+    const char *path;
+    uint64_t j; /* 0: never, count only */
+    int attached, ready[2], go[2];
+};
+static const struct val second_val = {40, 777, 0}, third_val = {48, 888, 0};
+static void second_child(void *arg) {
+    struct second *s = arg;
+    char c = 0;
+    struct step put = {PUT, S.touch, second_val, absent};
+    struct shf_table *t = NULL;
+    uint64_t before = shf__crash_count;
+    if (s->attached) {
+        t = open_path(s->path);
+        if (write(s->ready[1], &c, 1) != 1 || read(s->go[0], &c, 1) != 1) _exit(97);
+    }
+    before = shf__crash_count;
+    if (s->j) shf__crash_at = before + s->j;
+    if (!t) t = open_path(s->path);
+    int rc = perform(t, &put);
+    if (rc != SHF_OK) FAIL("the second process' put: %d, %s", rc, shf_last_error()->message);
+    shared->second_acked = 1;
+    shared->stores = shf__crash_count - before;
+    _exit(0);
+}
+
+/* Bit c of the result: candidate c explains every key of the shard. */
+static void explain(struct shf_table *t, struct val (*candidate)[KEYS], int candidates, uint32_t mask[256], int skip) {
+    static unsigned char buf[100000];
+    for (int i = 0; i < 256; i++) mask[i] = (1u << candidates) - 1;
+    for (int i = 0; i < S.keys; i++) {
+        size_t n = 0;
+        if (i == skip) continue;
+        int rc = shf_table_get(t, S.key[i].name, S.key[i].len, buf, sizeof buf, &n);
+        if (rc != SHF_OK && rc != SHF_NOT_FOUND) FAIL("get of %s: %d, %s", S.key[i].name, rc, shf_last_error()->message);
+        uint32_t ok = 0;
+        for (int c = 0; c < candidates; c++) {
+            struct val v = candidate[c][i];
+            if (v.len < 0 ? rc == SHF_NOT_FOUND
+                          : rc == SHF_OK && n == (size_t)v.len && memcmp(buf, val_bytes(v, i), n) == 0)
+                ok |= 1u << c;
+        }
+        if (!ok)
+            FAIL("key %s (%d, shard %u) is %s, length %zu: neither old (%lld) nor new (%lld)", S.key[i].name, i,
+                 S.key[i].shard, rc == SHF_OK ? "there" : "absent", n, (long long)candidate[0][i].len,
+                 (long long)candidate[candidates - 1][i].len);
+        mask[S.key[i].shard] &= ok;
+    }
+    for (int i = 0; i < 256; i++)
+        if (!mask[i] && !*test_failures) FAIL("shard %d is a mixture of states", i);
+}
+
+/* The parent goes on. Everything must be explained by the steps that were, or may have been, done. */
+static void survive(struct shf_table *t, int completed, int two, uint64_t turn) {
+    static struct val candidate[4][KEYS];
+    uint32_t before[256], after[256];
+    int n = 1, acked = shared->acked;
+    struct step put = {PUT, S.touch, second_val, absent}, last = {PUT, S.touch, third_val, absent};
+    struct step probe = {PUT, S.probe, sized(20, 5), absent};
+    memcpy(candidate[0], S.state, sizeof S.state);
+    for (int i = 0; i < acked; i++) apply(candidate[0], &S.step[i]);
+    if (!completed && acked < S.steps) memcpy(candidate[n++], candidate[0], sizeof S.state), apply(candidate[1], &S.step[acked]);
+    if (two && shared->second_acked) {
+        for (int i = 0; i < n; i++) apply(candidate[i], &put);
+    } else if (two) {
+        for (int i = 0, m = n; i < m; i++) memcpy(candidate[n], candidate[i], sizeof S.state), apply(candidate[n++], &put);
+    }
+    uint64_t start = test_now_ns();
+    explain(t, candidate, n, before, -1);
+    if (turn % 2) table_clean(t); /* sometimes check is the first to take the lock */
+    uint64_t now = test_now_ns();
+    if (!(turn % 2) && now - start > slowest_ns) slowest_ns = now - start;
+    start = test_now_ns();
+    int rc = perform(t, &probe);
+    if (rc != SHF_OK) FAIL("a put into the same shard: %d, %s", rc, shf_last_error()->message);
+    now = test_now_ns();
+    if (now - start > slowest_ns) slowest_ns = now - start;
+    for (int i = 0; i < n; i++) apply(candidate[i], &probe);
+    explain(t, candidate, n, after, -1);
+    if (!two && n == 2)
+        for (int i = 0; i < 256; i++)
+            if (before[i] == 2 && !(after[i] & 2)) FAIL("shard %d was new before the recovery, and is old after it", i);
+    rc = perform(t, &last);
+    if (rc != SHF_OK) FAIL("a put over the key concerned: %d, %s", rc, shf_last_error()->message);
+    for (int i = 0; i < n; i++) apply(candidate[i], &last);
+    explain(t, candidate, n, after, -1);
+    uint64_t keys = table_clean(t), expected = 0;
+    for (int i = 0; i < S.keys; i++) expected += shf_table_contains(t, S.key[i].name, S.key[i].len) == SHF_OK;
+    CHECK_EQ_INT(keys, expected);
+    CHECK_EQ_INT(table_stats(t).handles, 1);
+    if (turn % 8 == 3) { /* nothing is left behind that another day's work trips over */
+        for (int i = 0; i < S.keys; i++) {
+            rc = shf_table_put(t, S.key[i].name, S.key[i].len, "xyz", 3, NULL);
+            if (rc != SHF_OK && rc != SHF_ERR_FULL) FAIL("put: %d, %s", rc, shf_last_error()->message);
+        }
+        for (int i = 0; i < S.keys; i++) {
+            rc = shf_table_del(t, S.key[i].name, S.key[i].len);
+            CHECK(rc == SHF_OK || rc == SHF_NOT_FOUND);
+        }
+        CHECK_EQ_INT(table_clean(t), 0);
+        CHECK_EQ_INT(table_stats(t).large_values, 0);
+    }
+}
+
+/* Returns 1 if the first child completed. *second_stores: stores of the second one, if it completed. */
+static int deaths(uint64_t k, int two, uint64_t j, int attached, uint64_t *second_stores) {
+    char path[192];
+    snprintf(path, sizeof path, "%s", temp_path("t"));
+    write_image(path, S.image, S.image_size);
+    shared->acked = shared->second_acked = 0;
+    int broken = *test_failures;
+    struct shf_table *t = S.alone ? NULL : open_path(path);
+    struct first f = {path, k};
+    struct second s = {path, j, attached, {-1, -1}, {-1, -1}};
+    pid_t second = 0;
+    char c = 0;
+    if (two && attached) {
+        REQUIRE(pipe2(s.ready, O_CLOEXEC) == 0 && pipe2(s.go, O_CLOEXEC) == 0);
+        second = fork_child(second_child, &s);
+        REQUIRE(read(s.ready[0], &c, 1) == 1);
+    }
+    int rc = run_child(first_child, &f, 20000), completed = rc == 0;
+    if (!completed) CHECK_EQ_INT(rc, CHILD_KILLED(SIGKILL));
+    killed += !completed;
+    if (two) {
+        if (attached) {
+            REQUIRE(write(s.go[1], &c, 1) == 1);
+        } else {
+            second = fork_child(second_child, &s);
+        }
+        rc = wait_child(second, 20000);
+        if (rc != 0) CHECK_EQ_INT(rc, CHILD_KILLED(SIGKILL));
+        *second_stores = rc == 0 ? shared->stores : 0;
+        if (rc != 0) killed++, pairs++;
+        if (attached) close(s.ready[0]), close(s.ready[1]), close(s.go[0]), close(s.go[1]);
+    }
+    if (S.alone) t = open_path(path);
+    survive(t, completed, two, k + j);
+    shf_table_close(t);
+    if (*test_failures != broken)
+        FAIL("... at store %llu%s, second death %s %llu", (unsigned long long)k, completed ? " (completed)" : "",
+             !two ? "none" : attached ? "attached" : "opening", (unsigned long long)j);
+    return completed;
+}
+
+static void play(void) {
+    uint64_t budget = test_env("SHF_CRASH_PAIRS", 800), all = test_env("SHF_CRASH_FULL", 0), k = 1, stores = 0;
+    uint64_t killed_before = killed, pairs_before = pairs, points;
+    prepare();
+    while (!deaths(k, 0, 0, 0, NULL) && *test_failures == 0) k++;
+    points = k - 1;
+    if (*test_failures) return;
+    CHECK(points > 0);
+    const char *how = "all pairs";
+    if (all || points * 2 * 50 <= budget) {
+        for (k = 1; k <= points && !*test_failures; k++)
+            for (int attached = 0; attached < 2 - S.alone; attached++)
+                for (uint64_t j = 1; !*test_failures; j++) {
+                    stores = 0;
+                    deaths(k, 1, j, attached, &stores);
+                    if (stores) break;
+                }
+    } else {
+        how = "some pairs";
+        while (pairs - pairs_before < budget && !*test_failures) {
+            uint64_t tail = points < 120 ? points : 120;
+            k = test_rng() % 2 ? 1 + test_rng() % points : points - test_rng() % tail;
+            int attached = S.alone ? 0 : (int)(test_rng() % 2);
+            stores = 0;
+            deaths(k, 1, 0, attached, &stores); /* how many stores are there to die at? */
+            for (int i = 0; i < 7 && stores && !*test_failures; i++) {
+                uint64_t j = 1 + test_rng() % stores, none;
+                deaths(k, 1, j, attached, &none);
+            }
+        }
+    }
+    printf("# %s: %llu stores, %llu processes killed, %llu %s\n", test_name, (unsigned long long)points,
+           (unsigned long long)(killed - killed_before), (unsigned long long)(pairs - pairs_before), how);
+}
+
+/* ---- the scenarios ---- */
+#define SCENARIO(name)                                                                                                 \
+    static void build_##name(void);                                                                                    \
+    TEST(name) {                                                                                                       \
+        begin();                                                                                                       \
+        build_##name();                                                                                                \
+        play();                                                                                                        \
+    }                                                                                                                  \
+    static void build_##name(void)
+/* One key is there with value `old`, and one step is done to it. */
+static int one(struct val old) {
+    some_keys(12);
+    int key = target_key();
+    if (old.len >= 0) prep(PUT, key, old);
+    return key;
+}
+#define LARGE 8400
+
+SCENARIO(put_new) { step(PUT, one(absent), sized(20, 1)); }
+SCENARIO(put_new_8_bytes) { step(PUT, one(absent), sized(8, 1)); }
+SCENARIO(put_replace_same_size) { step(PUT, one(sized(24, 1)), sized(24, 2)); }
+SCENARIO(put_replace_longer) { step(PUT, one(sized(24, 1)), sized(150, 2)); }
+SCENARIO(put_replace_shorter) { step(PUT, one(sized(150, 1)), sized(3, 2)); }
+SCENARIO(put_8_over_8) { step(PUT, one(sized(8, 1)), sized(8, 2)); }
+SCENARIO(put_9_over_8) { step(PUT, one(sized(8, 1)), sized(9, 2)); }
+SCENARIO(put_alone) {
+    step(PUT, one(absent), sized(20, 1));
+    S.alone = 1;
+}
+SCENARIO(put_into_second_bucket) {
+    for (int i = 0; i < 7; i++) prep(PUT, new_key(TARGET, 9, -1, 0), sized(10, (uint64_t)i));
+    step(PUT, new_key(TARGET, 9, -1, 0), sized(10, 99));
+}
+SCENARIO(put_stashed) { /* both buckets full of one delta, in a segment that is not half full */
+    for (int i = 0; i < 20; i++) prep(PUT, new_key(TARGET, 9, 5, 0), sized(10, (uint64_t)i));
+    S.event = STASH;
+}
+SCENARIO(put_stashed_again_and_remove) {
+    for (int i = 0; i < 20; i++) prep(PUT, new_key(TARGET, 9, 5, 0), sized(10, (uint64_t)i));
+    step(PUT, 18, sized(30, 5));
+    step(DEL, 19, absent);
+    step(DEL, 0, absent);
+    step(DEL, 18, absent);
+}
+SCENARIO(put_large_new) { step(PUT, one(absent), sized(LARGE, 1)); }
+SCENARIO(put_large_over_small) { step(PUT, one(sized(24, 1)), sized(LARGE, 2)); }
+SCENARIO(put_small_over_large) { step(PUT, one(sized(LARGE, 1)), sized(24, 2)); }
+SCENARIO(put_large_over_large) { step(PUT, one(sized(LARGE, 1)), sized(LARGE + 4096, 2)); }
+SCENARIO(put_large_alone) {
+    step(PUT, one(sized(LARGE, 1)), sized(LARGE, 2));
+    S.alone = 1;
+}
+SCENARIO(second_large_put) { /* the slot's pending page is there already */
+    int key = one(absent);
+    step(PUT, key, sized(LARGE, 1));
+    step(PUT, target_key(), sized(LARGE, 2));
+}
+SCENARIO(insert_new) { step(INSERT, one(absent), sized(20, 1)); }
+SCENARIO(replace_small) { step(REPLACE, one(sized(20, 1)), sized(21, 2)); }
+SCENARIO(replace_large) { step(REPLACE, one(sized(LARGE, 1)), sized(LARGE, 2)); }
+SCENARIO(remove_small) { step(DEL, one(sized(20, 1)), absent); }
+SCENARIO(remove_large) { step(DEL, one(sized(LARGE, 1)), absent); }
+SCENARIO(take_small) { step(TAKE, one(sized(20, 1)), absent); }
+SCENARIO(take_large) { step(TAKE, one(sized(LARGE, 1)), absent); }
+SCENARIO(remove_if_equal) { step(DEL_IF_EQUAL, one(sized(20, 1)), absent)->expected = sized(20, 1); }
+SCENARIO(remove_large_if_equal) { step(DEL_IF_EQUAL, one(sized(LARGE, 1)), absent)->expected = sized(LARGE, 1); }
+SCENARIO(add_new) { step(ADD, one(absent), raw(5)); }
+SCENARIO(add_existing) {
+    int key = one(raw(7));
+    for (int i = 0; i < 5; i++) step(ADD, key, raw(5)); /* exactly once each */
+}
+SCENARIO(cas_create) { step(CAS, one(absent), sized(20, 1)); }
+SCENARIO(cas_replace) { step(CAS, one(sized(20, 1)), sized(30, 2))->expected = sized(20, 1); }
+SCENARIO(cas_replace_8) { step(CAS, one(sized(8, 1)), sized(8, 2))->expected = sized(8, 1); }
+SCENARIO(cas_replace_large) { step(CAS, one(sized(LARGE, 1)), sized(LARGE, 2))->expected = sized(LARGE, 1); }
+SCENARIO(cas_remove) { step(CAS, one(sized(20, 1)), absent)->expected = sized(20, 1); }
+SCENARIO(update_existing) { step(UPDATE, one(sized(20, 1)), sized(30, 2)); }
+SCENARIO(update_create) { step(UPDATE, one(absent), sized(30, 2)); }
+SCENARIO(update_remove) { step(UPDATE, one(sized(20, 1)), absent); }
+SCENARIO(put_by_uid) { step(PUT_UID, one(sized(20, 1)), sized(30, 2)); }
+SCENARIO(put_by_uid_large) { step(PUT_UID, one(sized(20, 1)), sized(LARGE, 2)); }
+SCENARIO(remove_by_uid) { step(DEL_UID, one(sized(20, 1)), absent); }
+SCENARIO(remove_by_uid_large) { step(DEL_UID, one(sized(LARGE, 1)), absent); }
+SCENARIO(first_key) { step(PUT, target_key(), sized(20, 1)); } /* first segment, first chunk */
+SCENARIO(first_key_large) { step(PUT, target_key(), sized(LARGE, 1)); }
+SCENARIO(split) {
+    for (int i = 0; i < 600; i++) prep(PUT, target_key(), sized(4, (uint64_t)i));
+    S.event = SPLIT;
+}
+SCENARIO(split_with_stash_and_more) {
+    for (int i = 0; i < 20; i++) prep(PUT, new_key(TARGET, 9, 5, 0), sized(10, (uint64_t)i));
+    for (int i = 0; i < 600; i++) prep(PUT, target_key(), sized(8, (uint64_t)i));
+    S.event = SPLIT;
+    step(PUT, target_key(), sized(4, 1));
+    S.touch = -1;
+}
+#ifdef SHF_SMALL
+#define SAME_TOP UINT32_C(0x6000) /* two of three bits */
+#else
+#define SAME_TOP UINT32_C(0x7c00) /* five */
+#endif
+SCENARIO(doubling) {
+    for (int i = 0; i < 900; i++) prep(PUT, new_key(TARGET, -1, -1, SAME_TOP), sized(4, (uint64_t)i));
+    S.event = DOUBLE;
+}
+SCENARIO(doubling_again) {
+    for (int i = 0; i < 1100; i++) prep(PUT, new_key(TARGET, -1, -1, SAME_TOP), sized(4, (uint64_t)i));
+    S.event = DOUBLE, S.nth = 2;
+}
+SCENARIO(new_chunk) {
+    for (int i = 0; i < 200; i++) prep(PUT, target_key(), sized(100, (uint64_t)i));
+    S.event = CHUNK, S.from = 2;
+}
+static void churn(size_t vlen) { /* garbage of all ages in one shard */
+    uint64_t s = test_seed;
+    for (int i = 0; i < 60; i++) prep(PUT, target_key(), sized((int64_t)vlen, (uint64_t)i));
+    for (int i = 0; i < 2500; i++)
+        prep(PUT, (int)(test_next(&s) % 60), sized((int64_t)(vlen - test_next(&s) % 50), 100 + (uint64_t)i));
+}
+SCENARIO(cleaner_moves) {
+    churn(150);
+    S.event = MOVE, S.nth = 3;
+}
+SCENARIO(cleaner_moves_a_lot) {
+    churn(150);
+    S.event = MOVE, S.nth = 20;
+}
+SCENARIO(cleaner_frees_a_chunk) {
+    churn(150);
+    S.event = UNCHUNK;
+}
+SCENARIO(cleaner_frees_another_chunk) {
+    churn(120);
+    S.event = UNCHUNK, S.nth = 5;
+}
+SCENARIO(cleaner_frees_in_removes) {
+    churn(150);
+    S.preps = 700;
+    for (int i = 0; i < 60; i += 2) prep(DEL, i, absent);
+    for (int i = 0; i < 60; i++) prep(PUT, i, sized(140, (uint64_t)i));
+    S.event = UNCHUNK, S.from = 700;
+}
+SCENARIO(growth) {
+    for (int i = 0; i < 1000; i++) prep(PUT, new_key(-1, -1, -1, 0), sized(3000, (uint64_t)i));
+    S.event = GROW;
+}
+SCENARIO(growth_for_a_large_value) {
+    for (int i = 0; i < 40; i++) prep(PUT, new_key(-1, -1, -1, 0), sized(60000, (uint64_t)i));
+    S.event = GROW, S.nth = 3;
+}
+static void fill_for_clear(void) {
+    for (int i = 0; i < 500; i++) prep(PUT, target_key(), sized(i % 3 ? 20 : 200, (uint64_t)i));
+    for (int i = 0; i < 5; i++) prep(PUT, target_key(), sized(LARGE, (uint64_t)i));
+    for (int i = 0; i < 40; i++) prep(PUT, new_key(-1, -1, -1, 0), sized(20, (uint64_t)i));
+}
+SCENARIO(clear) {
+    fill_for_clear();
+    step(CLEAR, 0, absent);
+}
+SCENARIO(clear_and_puts) { /* puts carry on with the grave; a second clear empties it first */
+    fill_for_clear();
+    step(CLEAR, 0, absent);
+    for (int i = 1; i < 4; i++) step(PUT, i, sized(20, 9));
+    step(CLEAR, 0, absent);
+    step(PUT, 3, sized(20, 9));
+}
+SCENARIO(clear_deep) {
+    for (int i = 0; i < 900; i++) prep(PUT, new_key(TARGET, -1, -1, SAME_TOP), sized(4, (uint64_t)i));
+    step(CLEAR, 0, absent);
+}
+SCENARIO(open_beside_others) {
+    step(NOTHING, one(sized(20, 1)), absent);
+    S.arm_open = 1;
+}
+SCENARIO(open_alone) {
+    step(NOTHING, one(sized(20, 1)), absent);
+    S.arm_open = S.alone = 1;
+}
+SCENARIO(close_beside_others) {
+    step(PUT, one(sized(20, 1)), sized(30, 2));
+    S.arm_close = 1;
+}
+SCENARIO(close_alone) {
+    step(PUT, one(sized(20, 1)), sized(30, 2));
+    S.arm_open = S.arm_close = S.alone = 1;
+}
+SCENARIO(many_operations) {
+    some_keys(6);
+    for (int i = 0; i < 6; i++) {
+        step(PUT, i, sized(8 + i, 50));
+        step(DEL, (i + 3) % 6, absent);
+        step(PUT, target_key(), sized(60, 7));
+        step(ADD, target_key(), raw(9));
+    }
+}
+
+/* ---- the creator dies ---- */
+struct creator {
+    const char *path;
+    uint64_t k;
+};
+static void create_child(void *arg) {
+    struct creator *c = arg;
+    struct shf_table *t = NULL;
+    shf__crash_at = shf__crash_count + c->k;
+    int rc = shf_table_open(c->path, SHF_CREATE, NULL, &t);
+    if (rc != SHF_OK) FAIL("create: %d, %s", rc, shf_last_error()->message);
+    shared->acked = 1;
+    rc = shf_table_put(t, "k", 1, "v", 1, NULL);
+    if (rc != SHF_OK) FAIL("put: %d", rc);
+    shared->acked = 2;
+    shf_table_close(t);
+    _exit(0);
+}
+TEST(create) {
+    char path[192];
+    make_base();
+    uint64_t k = 1, there = 0;
+    for (int rc = 1; rc != 0 && *test_failures == 0; k++) {
+        snprintf(path, sizeof path, "%s", temp_path("c"));
+        unlink(path);
+        struct creator c = {path, k};
+        struct shf_table *t = NULL;
+        shared->acked = 0;
+        rc = run_child(create_child, &c, 20000);
+        if (rc != 0) CHECK_EQ_INT(rc, CHILD_KILLED(SIGKILL));
+        killed += rc != 0;
+        int got = shf_table_open(path, 0, NULL, &t); /* nobody sees half of it */
+        CHECK(got == SHF_OK || (got == SHF_ERR_NOT_FOUND && shared->acked == 0));
+        there += got == SHF_OK;
+        if (got == SHF_OK) {
+            if (shared->acked == 2) CHECK(table_has(t, "k", 1, "v", 1));
+            table_clean(t);
+            shf_table_close(t);
+        }
+        got = shf_table_open(path, SHF_CREATE, NULL, &t);
+        CHECK_EQ_INT(got, SHF_OK);
+        if (got != SHF_OK) break;
+        CHECK_EQ_INT(shf_table_put(t, "k", 1, "w", 1, NULL), SHF_OK);
+        CHECK_EQ_INT(table_clean(t), 1);
+        shf_table_close(t);
+        if (*test_failures) FAIL("... at store %llu", (unsigned long long)k);
+    }
+    int left = -2;
+    DIR *d = opendir(test_dir);
+    while (d && readdir(d)) left++;
+    if (d) closedir(d);
+    CHECK(left <= 2); /* base, c: no private names, for O_TMPFILE has none */
+    printf("# create: %llu stores, the file was there after %llu deaths\n", (unsigned long long)k - 2,
+           (unsigned long long)there);
+}
+
+TEST(totals) { /* of what ran */
+    printf("# %llu processes killed, %llu second deaths, slowest survivor's first operation %.2f ms\n",
+           (unsigned long long)killed, (unsigned long long)pairs, (double)slowest_ns / 1e6);
+}
+
+int main(int argc, char **argv) { return run(argc, argv); }

@@ -1,0 +1,99 @@
+//! What a table tells about itself.
+
+use crate::ffi;
+
+/// Counters and sizes of a table: [`Table::stats`](crate::Table::stats).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Keys, as [`Table::len`](crate::Table::len) counts them.
+    pub keys: u64,
+    /// Attached handles that can write (of at most 1,023).
+    pub handles: u32,
+    /// What the file takes.
+    pub file_bytes: u64,
+    /// Its hard limit.
+    pub max_bytes: u64,
+    /// Free pages inside the file.
+    pub free_bytes: u64,
+    /// Index segments of 512 slots.
+    pub segments: u64,
+    /// Segments and directories.
+    pub index_bytes: u64,
+    /// Chunks that hold records.
+    pub record_bytes: u64,
+    /// Bytes of dead records in them, not yet cleaned.
+    pub garbage_bytes: u64,
+    /// Values (with their keys) over 8 KiB: each takes pages of its own.
+    pub large_values: u64,
+    /// Those pages.
+    pub large_bytes: u64,
+    /// Keys outside of their two buckets.
+    pub stashed_keys: u64,
+    /// Locks taken over from dead processes, since creation.
+    pub recoveries: u64,
+    /// The deepest directory, in bits.
+    pub max_depth: u32,
+    /// Used slots of all segments, in percent.
+    pub load_percent: u32,
+}
+
+impl Stats {
+    pub(crate) fn from_ffi(stats: &ffi::shf_table_stats) -> Stats {
+        Stats {
+            keys: stats.keys,
+            handles: stats.handles,
+            file_bytes: stats.file_bytes,
+            max_bytes: stats.max_bytes,
+            free_bytes: stats.free_bytes,
+            segments: stats.segments,
+            index_bytes: stats.index_bytes,
+            record_bytes: stats.record_bytes,
+            garbage_bytes: stats.garbage_bytes,
+            large_values: stats.large_values,
+            large_bytes: stats.large_bytes,
+            stashed_keys: stats.stashed_keys,
+            recoveries: stats.recoveries,
+            max_depth: stats.max_depth,
+            load_percent: stats.load_percent,
+        }
+    }
+}
+
+/// What a check saw: [`Table::check`](crate::Table::check).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use = "the report says whether the table is consistent"]
+pub struct Report {
+    /// Entries walked.
+    pub keys: u64,
+    /// Pages walked.
+    pub pages: u64,
+    /// Pages that belong to nobody who can be reached: a problem.
+    pub leaked_pages: u64,
+    /// Problems in all; 0: consistent.
+    pub problems: u64,
+    /// The first problem, a sentence with its place; `None` if there is none.
+    pub first: Option<String>,
+    /// The check ran on a read-only table: live writers may hide a problem, or fake one.
+    pub structure_only: bool,
+}
+
+impl Report {
+    /// No problems.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        self.problems == 0
+    }
+
+    pub(crate) fn from_ffi(report: &ffi::shf_table_report, first: String) -> Report {
+        Report {
+            keys: report.keys,
+            pages: report.pages,
+            leaked_pages: report.leaked_pages,
+            problems: report.problems,
+            first: (!first.is_empty()).then_some(first),
+            structure_only: report.structure_only != 0,
+        }
+    }
+}
