@@ -99,6 +99,18 @@ static inline uint64_t shf_load_tail(const void *p, size_t n) {
     return b[0] | (uint64_t)b[n / 2] << (8 * (n / 2)) | (uint64_t)b[n - 1] << (8 * (n - 1));
 }
 
+/* Stores the low n bytes (0..8) of v. Private memory. */
+static inline void shf_store_tail(void *p, uint64_t v, size_t n) {
+    unsigned char *b = p;
+    if (n >= 8) {
+        memcpy(b, &v, 8);
+        return;
+    }
+    if (n & 4) memcpy(b, &v, 4), b += 4, v >>= 32;
+    if (n & 2) memcpy(b, &v, 2), b += 2, v >>= 16;
+    if (n & 1) *b = (unsigned char)v;
+}
+
 /* Zeroes `words` 8-byte words. */
 static inline void shm_clear(shf_au64 *dst, size_t words) {
     for (size_t i = 0; i < words; i++) shm_store_relaxed(dst + i, 0);
@@ -134,10 +146,7 @@ static inline void shm_copy_out(void *dst, const shf_au64 *src, size_t off, size
             uint64_t v = shm_load_relaxed(w++);
             memcpy(d, &v, 8);
         }
-        if (n) {
-            uint64_t v = shm_load_relaxed(w);
-            memcpy(d, &v, n);
-        }
+        if (n) shf_store_tail(d, shm_load_relaxed(w), n);
         return;
     }
     uint64_t low = shm_load_relaxed(w++);
@@ -145,13 +154,13 @@ static inline void shm_copy_out(void *dst, const shf_au64 *src, size_t off, size
         unsigned have = 8 - lead;
         uint64_t v = low >> (8 * lead);
         if (n <= have) {
-            memcpy(d, &v, n);
+            shf_store_tail(d, v, n);
             return;
         }
         low = shm_load_relaxed(w++);
         v |= low << (8 * have);
         if (n <= 8) {
-            memcpy(d, &v, n);
+            shf_store_tail(d, v, n);
             return;
         }
         memcpy(d, &v, 8);

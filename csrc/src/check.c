@@ -270,12 +270,29 @@ static int walk_again(struct walk *w, uint32_t shard) {
     return walk_shard(&again, shard);
 }
 
+/* The first head at or behind *page, by a walk from page 0. The allocator lock is held. */
+static int walk_from_start(struct shf_region *r, uint32_t *page, uint32_t *head, uint64_t *word) {
+    uint32_t from = *page, at = 0;
+    int rc;
+    while ((rc = shf__pages_walk(r, &at, head, word)) == 1)
+        if (*head >= from) break;
+    *page = at;
+    return rc;
+}
+
 static int walk_pages(struct walk *w) {
     struct shf_region *r = &w->t->region;
     uint32_t page = 0, head;
     uint64_t word;
     int rc;
-    while ((rc = shf__pages_walk(r, &page, &head, &word)) == 1) {
+    for (;;) {
+        rc = shf__pages_walk(r, &page, &head, &word);
+        if (rc < 0 && w->locked && shf__lock(&w->t->registry, &r->header->alloc_word, NULL) == SHF_OK) {
+            rc = shf__pages_walk(r, &page, &head, &word); /* merged and taken again under our feet? */
+            if (rc < 0) rc = walk_from_start(r, &page, &head, &word);
+            shf__unlock(&r->header->alloc_word);
+        }
+        if (rc != 1) break;
         uint32_t length = shf_page_length(word), owner = shf_page_owner(word);
         if (w->report) w->report->pages += length;
         switch (shf_page_state(word)) {

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define SHF_ERROR_PATH 1024
-#define SHF_ERROR_MESSAGE 512
+#define SHF_ERROR_MESSAGE 1024
 
 struct last_error {
     struct shf_error_info info;
@@ -72,7 +72,8 @@ const char *shf_strerror(int code) {
     case SHF_ERR_TIMEOUT: return "a live process kept a lock beyond the deadline";
     case SHF_ERR_CORRUPT: return "the file's content breaks the format's rules";
     case SHF_ERR_INCOMPATIBLE: return "the file has another format, kind or other creation options";
-    case SHF_ERR_UNCLEAN: return "the machine or storage went down while the file was in use, or it is a copy of a live file";
+    case SHF_ERR_UNCLEAN:
+        return "the machine or storage went down while the file was in use, or it is a copy of a live file";
     case SHF_ERR_BUSY: return "busy: all slots are taken, or writers left no quiet moment; try again";
     case SHF_ERR_ADDRESS_SPACE: return "no address space left for the mapping";
     case SHF_ERR_FORKED: return "the handle came through fork and could not register again";

@@ -42,12 +42,12 @@ _Static_assert(SHF_HASH_SIPHASH13 == 1 && SHF_HASH_FOLDED == 2, "hash.h compares
 
 static inline uint64_t rotl(uint64_t x, unsigned bits) { return x << bits | x >> (64 - bits); }
 
-#define SIP_ROUND()                                          \
-    do {                                                     \
-        v0 += v1, v1 = rotl(v1, 13), v1 ^= v0, v0 = rotl(v0, 32); \
-        v2 += v3, v3 = rotl(v3, 16), v3 ^= v2;               \
-        v0 += v3, v3 = rotl(v3, 21), v3 ^= v0;               \
-        v2 += v1, v1 = rotl(v1, 17), v1 ^= v2, v2 = rotl(v2, 32); \
+#define SIP_ROUND()                                                                                                    \
+    do {                                                                                                               \
+        v0 += v1, v1 = rotl(v1, 13), v1 ^= v0, v0 = rotl(v0, 32);                                                      \
+        v2 += v3, v3 = rotl(v3, 16), v3 ^= v2;                                                                         \
+        v0 += v3, v3 = rotl(v3, 21), v3 ^= v0;                                                                         \
+        v2 += v1, v1 = rotl(v1, 17), v1 ^= v2, v2 = rotl(v2, 32);                                                      \
     } while (0)
 
 uint64_t shf__siphash13(const uint64_t seed[2], const void *p, size_t n) {
@@ -85,8 +85,8 @@ void shf__hash_key_init(struct shf_hash_key *k, uint32_t id, const uint64_t seed
             uint64_t word = shf__siphash13(seed, message, sizeof message);
             int bits = __builtin_popcountll(word);
             k->secret[i] = word;
-            if (bits >= 20 && bits <= 44) break;   /* 998 of 1,000 */
-            if (attempt == 63) {                   /* never seen, but every loop is bounded */
+            if (bits >= 20 && bits <= 44) break; /* 998 of 1,000 */
+            if (attempt == 63) {                 /* never seen, but every loop is bounded */
                 k->secret[i] = UINT64_C(0x9e3779b97f4a7c15) * (2 * i + 1);
                 break;
             }
@@ -116,6 +116,7 @@ uint64_t shf__hash_slow(const struct shf_hash_key *k, const void *p, size_t n) {
 }
 
 uint64_t shf__checksum(const void *p, size_t n) {
-    static const uint64_t key[2] = {UINT64_C(0x6863206668732020), UINT64_C(0x31206d75736b6365)}; /* "  shf checksum 1" */
+    static const uint64_t key[2] = {UINT64_C(0x6863206668732020),
+                                    UINT64_C(0x31206d75736b6365)}; /* "  shf checksum 1" */
     return shf__siphash13(key, p, n);
 }

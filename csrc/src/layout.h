@@ -28,7 +28,9 @@
  *    CHUNK      shard                 pages             | head word = commit of the take
  *    LARGE      shard                 pages            the linking step, from PENDING (shard lock)
  *    PENDING    slot 10|generation 20 pages            a handle fills it; no shard lock held
- *    PENDPAGE   slot 10|generation 0  1                the handle slot's page of pending entries
+ *    PENDPAGE   slot 10|shard 20      1                the handle slot's page of pending entries; the shard whose lock it
+ *                                                      was taken under (with the slot alone a second death in giving it
+ *                                                      back could free a page of the slot's next life)
  *    RESERVE    0                     pages            the cleaner's spare chunk (header word `reserve`)
  *
  *    aux of a chunk's head page: dead units in that chunk (shard lock). Others: 0.

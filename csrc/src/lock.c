@@ -4,8 +4,8 @@
  *
  * WHAT       A lock is one 32-bit word in the file. Any handle attached to the file may take it. If the owner dies,
  *            the next taker gets the lock and looks at what it protects (arm, run), whoever held it before.
- * NOT        Recursive: a thread that asks for what its handle holds waits until the deadline. Safe against the death of
- *            one thread of a process that goes on, or against a process that writes the word without the lock. Fair:
+ * NOT        Recursive: a thread that asks for what its handle holds waits until the deadline. Safe against the death
+ *            of one thread of a process that goes on, or against a process that writes the word without the lock. Fair:
  *            who comes by when the word is free takes it.
  *
  * LAYOUT     word:   slot 10 | generation 20 | W | S        0 = free
@@ -21,8 +21,8 @@
  *    held(dead) ...  -> held(q) [W]    q, by CAS on the exact old word, after the verdict
  *                                      "dead" of shf__registry_is_dead                    [L4]
  *    Nothing else. held(dead) includes words that name no life at all (slot 0, generation 0): a forged or damaged
- *    word must not stop the shard for ever, nothing can be lost that it protected better, and the taker looks at arm and
- *    run as after any death, with every value range-checked; `check` reports what does not fit.
+ *    word must not stop the shard for ever, there is no owner to be robbed, and the taker looks at arm and run as
+ *    after any death, with every value range-checked; `check` reports what does not fit.
  *    held(live) by a forged word is not robbed: SHF_ERR_TIMEOUT. Nor is held(me): another thread of this handle.
  *
  * ORDERING        each label stands beside exactly one operation, here or in lock.h
@@ -37,17 +37,18 @@
  *    W1 relaxed   W and S: the sleep is bound to the exact word by the futex itself.
  *    W2 relaxed   as W1.
  *
- * WAITING    Spin a little (the holder of a shard needs about a microsecond). Then, each round: look at the word; ask for
- *            the owner's life; set W; sleep 2 ms, doubling to 100 ms, with jitter; 2 ms again after a wake. So a death is
- *            seen before the first sleep, and else at the end of one sleep.
- *            The unlocking exchange clears W and wakes one. Whoever slept retakes with W, as others may still
- *            sleep; at worst that is one wake for nobody. A wake is lost when its receiver dies before it retakes, or if
- *            the unlocker dies between exchange and wake: costs one sleep, at most 100 ms.
- *            S, one watches: 1,000 sleepers that each wake ten times a second take 15 % of a CPU. So whoever has waited
- *            for half a second sets S and goes on so; or finds S set, and sleeps for 4 s (or to its deadline) at a time.
- *            Who leaves the queue and has seen S, by a take or a deadline, wakes one more (wake_watcher): S is clear now,
- *            so that one sets it and watches. A death of the holder alone is seen in 100 ms as before. If holder and watcher
- *            die together, 4 s; a fast passer does not know of S, but the one that the unlock woke finds the word held.
+ * WAITING    Spin a little (the holder of a shard needs about a microsecond). Then, each round: look at the word; ask
+ *            for the owner's life; set W; sleep 2 ms, doubling to 100 ms, with jitter; 2 ms again after a wake. So a
+ *            death is seen before the first sleep, and else at the end of one sleep.
+ *            The unlocking exchange clears W and wakes one. Whoever slept retakes with W, as others may still sleep;
+ *            at worst that is one wake for nobody. A wake is lost when its receiver dies before it retakes, or if the
+ *            unlocker dies between exchange and wake: costs one sleep, at most 100 ms.
+ *            S, one watches: 1,000 sleepers that each wake ten times a second take 15 % of a CPU (measured; with S
+ *            0.6 %). So whoever has waited for half a second sets S and goes on so; or finds S set, and sleeps 4 s (or
+ *            to its deadline) at a time. Who leaves the queue and has seen S, by a take or a deadline, wakes one more
+ *            (wake_watcher): S is clear now, so that one sets it and watches. The death of a holder is seen in 100 ms
+ *            as before; if the watcher dies just before, it may take 4 s. A passer who never waited does not know
+ *            of S, but the one that the unlock before it woke finds the word held, and watches.
  *            FUTEX_WAIT and FUTEX_WAKE are the shared kind: the waker is another process.
  *
  * INVARIANTS (numbers are used by tests)
@@ -65,6 +66,7 @@
  *                 probe of a life (F_OFD_GETLK) while waiting.
  *
  * PROOF           csrc/tests/validate_lock.c   state table, exhaustively; stopped, killed and paused holders
+ *                 csrc/tests/crash_lock.c      dies at its k-th shared store, for every k
  *                 csrc/tests/stress_lock.c     threads (TSan), processes with random SIGKILL, 1,000 waiters
  */
 #include "lock.h"

@@ -4,7 +4,7 @@
  *
  * The protocol is at the top of lock.c. Layer: registry <- lock <- pages.
  *
- * word: owner 30 | W 1 | S 1; 0 = free. See DESIGN 4.
+ * word: owner 30 | W 1 (somebody sleeps) | S 1 (one of the sleepers watches); 0 = free.
  */
 #ifndef SHF_LOCK_H
 #define SHF_LOCK_H
@@ -14,8 +14,9 @@
 #define SHF_LOCK_WAITERS 2u /* W: somebody sleeps on the word */
 
 /* Takes the lock, waiting up to the handle's deadline. Whoever held it before, the caller then looks at what the
- * lock protects (arm, run) and recovers. *taken_over (may be NULL) = 1 if the last owner had died. Returns SHF_OK,
- * SHF_ERR_TIMEOUT, SHF_ERR_FORKED, SHF_ERR_READ_ONLY, SHF_ERR_CORRUPT (word names a slot out of range). */
+ * lock protects (arm, run) and recovers. *taken_over (may be NULL) = 1 if the last owner had died (or the
+ * word named no life: forged); else it is left alone. Returns SHF_OK, SHF_ERR_TIMEOUT, SHF_ERR_FORKED or
+ * SHF_ERR_READ_ONLY. */
 int shf__lock_slow(struct shf_registry *g, shf_au32 *word, int *taken_over);
 void shf__unlock_wake(shf_au32 *word);
 

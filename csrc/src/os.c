@@ -19,7 +19,7 @@
  *    W2 acquire  load of the pointer, pairs with W1: the word is filled.
  *            No mutex: a fork in the middle leaves the child a NULL pointer (and a page nobody uses), or the page.
  *
- * PROOF      csrc/tests/validate_region.c (files, locks, fork word, faults)
+ * PROOF      csrc/tests/validate_region.c (files, locks, fork word), csrc/tests/faults_region.c
  */
 #include "os.h"
 
@@ -63,18 +63,18 @@ __attribute__((weak)) int shf__os_fault(const char *call) {
     (void)call;
     return 0;
 }
-#define FAULT(call)                            \
-    do {                                       \
-        int fault__ = shf__os_fault(call);     \
-        if (fault__ != 0) return -fault__;     \
+#define FAULT(call)                                                                                                    \
+    do {                                                                                                               \
+        int fault__ = shf__os_fault(call);                                                                             \
+        if (fault__ != 0) return -fault__;                                                                             \
     } while (0)
 #else
 #define FAULT(call) ((void)0)
 #endif
 
-#define RETRY(result, call)                           \
-    do {                                              \
-        (result) = (call);                            \
+#define RETRY(result, call)                                                                                            \
+    do {                                                                                                               \
+        (result) = (call);                                                                                             \
     } while ((result) == -1 && errno == EINTR)
 
 #ifdef SHF_CRASH_POINTS
@@ -369,8 +369,7 @@ int os_futex_wait(shf_au32 *word, uint32_t value, uint64_t timeout_ns) {
     struct timespec limit = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
     FAULT("os_futex_wait");
     /* Not FUTEX_PRIVATE: the waker is another process. */
-    if (syscall(SYS_futex, word, FUTEX_WAIT, value, timeout_ns == UINT64_MAX ? NULL : &limit, NULL, 0) == 0)
-        return 0;
+    if (syscall(SYS_futex, word, FUTEX_WAIT, value, timeout_ns == UINT64_MAX ? NULL : &limit, NULL, 0) == 0) return 0;
     return errno == EINTR ? 0 : -errno;
 }
 
@@ -423,9 +422,12 @@ int os_boot_id(uint64_t id[2]) {
     for (int i = 0; i < got && digits < 32; i++) {
         char c = text[i];
         unsigned digit;
-        if (c >= '0' && c <= '9') digit = (unsigned)(c - '0');
-        else if (c >= 'a' && c <= 'f') digit = (unsigned)(c - 'a') + 10;
-        else continue;
+        if (c >= '0' && c <= '9')
+            digit = (unsigned)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            digit = (unsigned)(c - 'a') + 10;
+        else
+            continue;
         words[digits / 16] = words[digits / 16] << 4 | digit;
         digits++;
     }

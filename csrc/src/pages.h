@@ -74,7 +74,8 @@ uint64_t shf__pages_pending_word(struct shf_pages *p, uint32_t n);
 int shf__pages_sweep_slot(struct shf_pages *p, uint32_t slot);
 
 /* A walk over the heads of all runs, from page 0. *page = 0 to begin; gives head, word; 0 at the end or -1 if P1 is
- * broken at *page. */
+ * broken at *page. Exact under the allocator lock or with no writer about: else a merge and a take between two calls may
+ * show an INTERIOR; look again from there under the lock. */
 int shf__pages_walk(struct shf_region *r, uint32_t *page, uint32_t *head, uint64_t *word);
 
 #endif

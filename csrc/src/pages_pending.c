@@ -176,14 +176,29 @@ uint64_t shf__pages_pending_word(struct shf_pages *p, uint32_t n) {
 int shf__pages_sweep_slot(struct shf_pages *p, uint32_t slot) {
     shf_au64 *entries = entries_of(p, slot);
     uint32_t me = atomic_load_explicit(&p->registry->owner, memory_order_relaxed);
+    int first = SHF_OK;
     if (entries == NULL) return SHF_OK; /* none, or damaged: nothing that we could trust */
+    /* Two entries of one life may name the same run: an old one not yet cleared, and that of a later taker whose link is
+     * armed under another shard. So first every shard named here is locked once, which finishes what is armed; a dead
+     * life arms nothing new. A shard that cannot be had keeps everything as it is, for the next sweep. */
+    for (uint32_t i = 0; i < SHF_PENDING_ENTRIES; i++) {
+        uint64_t entry = shm_load_acquire(entries + i);
+        uint32_t shard = (uint32_t)(entry >> 32);
+        if (entry == 0 || shard >= p->shards) continue;
+        int rc = p->lock_shard(p->context, shard);
+        if (rc != SHF_OK) return rc;
+        p->unlock_shard(p->context, shard);
+    }
     for (uint32_t i = 0; i < SHF_PENDING_ENTRIES; i++) {
         uint64_t entry = shm_load_acquire(entries + i);
         uint32_t shard = (uint32_t)(entry >> 32), run = (uint32_t)entry, freed = 0;
         if (entry == 0) continue;
         if (shard < p->shards) { /* else forged: no lock to guard its run */
             int rc = p->lock_shard(p->context, shard);
-            if (rc != SHF_OK) return rc;
+            if (rc != SHF_OK) {
+                if (first == SHF_OK) first = rc;
+                continue;
+            }
             struct shf_shm_map_entry *e = shf__pages_entry(p->region, run);
             uint64_t w = e ? shm_load_acquire(&e->word) : 0;
             uint32_t owner = shf_page_owner(w);
@@ -194,7 +209,7 @@ int shf__pages_sweep_slot(struct shf_pages *p, uint32_t slot) {
         shm_store_release(entries + i, 0);
         if (freed) shf__pages_hint(p, run);
     }
-    return SHF_OK;
+    return first;
 }
 
 /* ---- the reserve --------------------------------------------------------------------------------------- */

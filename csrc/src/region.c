@@ -55,7 +55,9 @@
  *    while filling holes            allocated pages of zeros, as they were read before
  *    in unlink                      the name is there or not
  *
- * PROOF      csrc/tests/validate_region.c   each check by a file that breaks it; racing creators; limits; leaks; faults
+ * PROOF      csrc/tests/validate_region.c   each check by a file that breaks it; racing creators; limits; leaks
+ *            csrc/tests/faults_region.c     every system call of every operation fails in turn; private names
+ *            csrc/tests/crash_region.c      a creator dies at its k-th store, for every k
  */
 #include "region.h"
 
@@ -67,10 +69,10 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#define MAX_BYTES_LIMIT (UINT64_C(1) << 41) /* what the page map and the record references reach */
-#define GROWTH_MINIMUM (UINT64_C(64) << 10) /* max_bytes leaves room for one extent at least */
+#define MAX_BYTES_LIMIT (UINT64_C(1) << 41)                    /* what the page map and the record references reach */
+#define GROWTH_MINIMUM (UINT64_C(64) << 10)                    /* max_bytes leaves room for one extent at least */
 #define OBJECT_PAGES_LIMIT (SHF_MAP_ENTRIES - SHF_OBJECT_PAGE) /* the first map page describes them all */
-#define FILL_STEP (UINT64_C(2) << 20)       /* one fallocate: short enough to end between two signals */
+#define FILL_STEP (UINT64_C(2) << 20) /* one fallocate: short enough to end between two signals */
 #define OPEN_TRIES 100
 #define PRIVATE_TRIES 100
 #define SPARSE_LOOKS 3
@@ -89,24 +91,27 @@ static int fail_os(int rc, const char *place, const char *path, const char *what
     int e = -rc;
     switch (e) {
     case ENOENT:
-        return shf__fail(SHF_ERR_NOT_FOUND, e, place, path, "cannot %s '%s': there is no such file or folder", what, path);
+        return shf__fail(SHF_ERR_NOT_FOUND, e, place, path, "cannot %s '%s': there is no such file or folder", what,
+                         path);
     case EACCES:
     case EPERM:
         return shf__fail(SHF_ERR_PERMISSION, e, place, path,
                          "cannot %s '%s': permission denied; check the rights of the file and its folder", what, path);
     case EROFS:
         return shf__fail(SHF_ERR_READ_ONLY, e, place, path,
-                         "cannot %s '%s': its file system is mounted read-only; SHF_RDONLY opens what is there", what, path);
+                         "cannot %s '%s': its file system is mounted read-only; SHF_RDONLY opens what is there", what,
+                         path);
     case ELOOP:
         return shf__fail(SHF_ERR_INVALID_PATH, e, place, path,
-                         "cannot %s '%s': it is a symbolic link; name the file itself", what, path);
+                         "cannot %s '%s': a symbolic link stands there, or links go in a circle; name the file itself",
+                         what, path);
     case ENOTDIR:
-        return shf__fail(SHF_ERR_INVALID_PATH, e, place, path,
-                         "cannot %s '%s': a part of the path is not a folder", what, path);
-    case EISDIR:
-        return shf__fail(SHF_ERR_INVALID_PATH, e, place, path, "cannot %s '%s': it is a folder", what, path);
+        return shf__fail(SHF_ERR_INVALID_PATH, e, place, path, "cannot %s '%s': a part of the path is not a folder",
+                         what, path);
+    case EISDIR: return shf__fail(SHF_ERR_INVALID_PATH, e, place, path, "cannot %s '%s': it is a folder", what, path);
     case ENAMETOOLONG:
-        return shf__fail(SHF_ERR_INVALID_PATH, e, place, path, "cannot %s '%.80s...': the path is too long", what, path);
+        return shf__fail(SHF_ERR_INVALID_PATH, e, place, path, "cannot %s '%.80s...': the path is too long", what,
+                         path);
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
@@ -116,15 +121,13 @@ static int fail_os(int rc, const char *place, const char *path, const char *what
     case ENFILE:
         return shf__fail(SHF_ERR_IO, e, place, path,
                          "cannot %s '%s': too many open files; raise RLIMIT_NOFILE or close some", what, path);
-    case ENOMEM:
-        return shf__fail(SHF_ERR_NO_MEMORY, e, place, path, "cannot %s '%s': no memory left", what, path);
+    case ENOMEM: return shf__fail(SHF_ERR_NO_MEMORY, e, place, path, "cannot %s '%s': no memory left", what, path);
     case EOPNOTSUPP:
     case ENOSYS:
     case ENODEV:
         return shf__fail(SHF_ERR_UNSUPPORTED, e, place, path,
                          "cannot %s '%s': this kernel or file system does not support it", what, path);
-    default:
-        return shf__fail(SHF_ERR_IO, e, place, path, "cannot %s '%s': system error %d", what, path, e);
+    default: return shf__fail(SHF_ERR_IO, e, place, path, "cannot %s '%s': system error %d", what, path, e);
     }
 }
 
@@ -172,8 +175,8 @@ static int check_owner(const char *path, const struct os_stat *st, uint32_t mode
     uint32_t euid = os_euid(), has = st->mode & 022u, granted = mode & 022u;
     if (st->uid == euid || st->uid == 0 || (has & ~granted) == 0) return SHF_OK;
     return shf__fail(SHF_ERR_PERMISSION, 0, open_place, path,
-                     "'%s' belongs to user %u (this is user %u) and its mode %#o lets group or others write; options.mode "
-                     "grants only %#o of that: set it if they are trusted",
+                     "'%s' belongs to user %u (this is user %u) and its mode %#o lets group or others write; "
+                     "options.mode grants only %#o of that: set it if they are trusted",
                      path, st->uid, euid, st->mode & 0777u, granted);
 }
 
@@ -182,11 +185,12 @@ struct fs_name {
     const char *name;
 };
 static const struct fs_name refused_fs[] = {
-    {0x6969, "NFS"},           {0x01021997, "9p"},       {0x65735546, "FUSE"},       {0x517b, "SMB"},
-    {0xff534d42, "CIFS"},      {0xfe534d42, "SMB"},      {0x564c, "NCP"},            {0x73757245, "Coda"},
-    {0x5346414f, "AFS"},       {0x6b414653, "AFS"},      {0x00c36400, "Ceph"},       {0x7461636f, "OCFS2"},
-    {0x01161970, "GFS2"},      {0x0bd00bd0, "Lustre"},   {0x786f4256, "VirtualBox shared folder"},
-    {0x47504653, "GPFS"},      {0x858458f6, "ramfs"},    {0x958458f6, "hugetlbfs"},
+    {0x6969, "NFS"},      {0x01021997, "9p"},     {0x65735546, "FUSE"},
+    {0x517b, "SMB"},      {0xff534d42, "CIFS"},   {0xfe534d42, "SMB"},
+    {0x564c, "NCP"},      {0x73757245, "Coda"},   {0x5346414f, "AFS"},
+    {0x6b414653, "AFS"},  {0x00c36400, "Ceph"},   {0x7461636f, "OCFS2"},
+    {0x01161970, "GFS2"}, {0x0bd00bd0, "Lustre"}, {0x786f4256, "VirtualBox shared folder"},
+    {0x47504653, "GPFS"}, {0x858458f6, "ramfs"},  {0x958458f6, "hugetlbfs"},
 };
 #define FS_BTRFS UINT64_C(0x9123683e)
 #define FS_ZFS UINT64_C(0x2fc12fc1)
@@ -212,27 +216,26 @@ static int fs_compresses(uint64_t magic) { return magic == FS_BTRFS || magic == 
 
 static uint64_t page_up(uint64_t bytes) { return (bytes + SHF_PAGE - 1) / SHF_PAGE * SHF_PAGE; }
 
-static uint64_t initial_bytes(uint32_t object_pages) {
-    return (uint64_t)(SHF_OBJECT_PAGE + object_pages) * SHF_PAGE;
-}
+static uint64_t initial_bytes(uint32_t object_pages) { return (uint64_t)(SHF_OBJECT_PAGE + object_pages) * SHF_PAGE; }
 
 static int check_params(const char *path, const struct shf_region_params *p) {
     static const char place[] = "region.params";
     uint64_t least;
     if (p->object_pages == 0 || p->object_pages > OBJECT_PAGES_LIMIT || p->kind == 0)
-        return shf__fail(SHF_ERR_INVALID, 0, place, path, "the object of '%s' cannot have kind %u and %u pages", path, p->kind,
-                         p->object_pages);
+        return shf__fail(SHF_ERR_INVALID, 0, place, path, "the object of '%s' cannot have kind %u and %u pages", path,
+                         p->kind, p->object_pages);
     if (p->hash > SHF_HASH_FOLDED)
         return shf__fail(SHF_ERR_INVALID, 0, place, path, "unknown hash %u for '%s'; see SHF_HASH_*", p->hash, path);
     if (p->mode & ~0777u)
-        return shf__fail(SHF_ERR_INVALID, 0, place, path, "mode %#o for '%s' is more than permission bits (0777)", p->mode,
-                         path);
+        return shf__fail(SHF_ERR_INVALID, 0, place, path, "mode %#o for '%s' is more than permission bits (0777)",
+                         p->mode, path);
     if (p->max_bytes > MAX_BYTES_LIMIT)
         return shf__fail(SHF_ERR_INVALID, 0, place, path, "max_bytes %llu for '%s' is more than 2 TiB (%llu)",
                          (unsigned long long)p->max_bytes, path, (unsigned long long)MAX_BYTES_LIMIT);
     least = initial_bytes(p->object_pages) + GROWTH_MINIMUM;
     if (p->max_bytes != 0 && page_up(p->max_bytes) < least)
-        return shf__fail(SHF_ERR_INVALID, 0, place, path, "max_bytes %llu for '%s' is too small; an empty file needs %llu",
+        return shf__fail(SHF_ERR_INVALID, 0, place, path,
+                         "max_bytes %llu for '%s' is too small; an empty file needs %llu",
                          (unsigned long long)p->max_bytes, path, (unsigned long long)least);
     return SHF_OK;
 }
@@ -264,8 +267,8 @@ static int build(int fd, const char *path, const struct shf_region_params *p, un
     rc = check_fs(place, path, fd, &magic);
     if (rc < 0) return rc;
     if (os_file_size_limit() < size)
-        return shf__fail(SHF_ERR_NO_SPACE, EFBIG, place, path, "cannot create '%s': RLIMIT_FSIZE is below %llu bytes", path,
-                         (unsigned long long)size);
+        return shf__fail(SHF_ERR_NO_SPACE, EFBIG, place, path, "cannot create '%s': RLIMIT_FSIZE is below %llu bytes",
+                         path, (unsigned long long)size);
 
     memset(&h, 0, sizeof h);
     h.magic = SHF_MAGIC;
@@ -289,8 +292,8 @@ static int build(int fd, const char *path, const struct shf_region_params *p, un
     if (rc < 0) return fail_os(rc, place, path, "allocate the first pages of");
     rc = os_map(fd, (size_t)size, 1, &mapped);
     if (rc == -ENOMEM || rc == -EAGAIN)
-        return shf__fail(SHF_ERR_ADDRESS_SPACE, -rc, place, path, "no address space to create '%s' (RLIMIT_AS, locked memory)",
-                         path);
+        return shf__fail(SHF_ERR_ADDRESS_SPACE, -rc, place, path,
+                         "no address space to create '%s' (RLIMIT_AS, locked memory)", path);
     if (rc < 0) return fail_os(rc, place, path, "map");
     base = mapped;
     /* All else, registry, hints and object, is zero as it comes from fallocate. */
@@ -315,9 +318,9 @@ static int build(int fd, const char *path, const struct shf_region_params *p, un
 /* ---- attach: from a descriptor to a mapping ------------------------------------------------------------ */
 
 static int incompatible(const char *path, const char *what, uint64_t file, uint64_t wanted) {
-    return shf__fail(SHF_ERR_INCOMPATIBLE, 0, "region.header", path,
-                     "'%s' has %s %llu (%#llx), expected %llu (%#llx)", path, what, (unsigned long long)file,
-                     (unsigned long long)file, (unsigned long long)wanted, (unsigned long long)wanted);
+    return shf__fail(SHF_ERR_INCOMPATIBLE, 0, "region.header", path, "'%s' has %s %llu (%#llx), expected %llu (%#llx)",
+                     path, what, (unsigned long long)file, (unsigned long long)file, (unsigned long long)wanted,
+                     (unsigned long long)wanted);
 }
 
 /* Rules 6 and 7, on a private copy. */
@@ -325,14 +328,16 @@ static int check_header(const char *path, const struct shf_shm_header *h, int go
                         const struct shf_region_params *p) {
     static const char place[] = "region.header";
     if (got >= 8 && h->magic == __builtin_bswap64(SHF_MAGIC))
-        return shf__fail(SHF_ERR_INCOMPATIBLE, 0, place, path, "'%s' was made on a machine of the other byte order", path);
+        return shf__fail(SHF_ERR_INCOMPATIBLE, 0, place, path, "'%s' was made on a machine of the other byte order",
+                         path);
     if (got < 8 || h->magic != SHF_MAGIC)
-        return shf__fail(SHF_ERR_INCOMPATIBLE, 0, place, path, "'%s' is not a shf file (%llu bytes, no magic number)", path,
-                         (unsigned long long)size);
+        return shf__fail(SHF_ERR_INCOMPATIBLE, 0, place, path, "'%s' is not a shf file (%llu bytes, no magic number)",
+                         path, (unsigned long long)size);
     if (got < (int)sizeof *h)
-        return shf__fail(SHF_ERR_CORRUPT, 0, place, path, "'%s' is truncated: %llu bytes are less than its header", path,
-                         (unsigned long long)size);
-    if (h->byte_order != SHF_BYTE_ORDER_MARK) return incompatible(path, "byte order mark", h->byte_order, SHF_BYTE_ORDER_MARK);
+        return shf__fail(SHF_ERR_CORRUPT, 0, place, path, "'%s' is truncated: %llu bytes are less than its header",
+                         path, (unsigned long long)size);
+    if (h->byte_order != SHF_BYTE_ORDER_MARK)
+        return incompatible(path, "byte order mark", h->byte_order, SHF_BYTE_ORDER_MARK);
     if (h->format != SHF_FORMAT) return incompatible(path, "format version", h->format, SHF_FORMAT);
     if (h->features != 0) return incompatible(path, "unknown feature bits", h->features, 0);
     if (h->kind != p->kind) return incompatible(path, "kind", h->kind, p->kind);
@@ -340,7 +345,8 @@ static int check_header(const char *path, const struct shf_shm_header *h, int go
     if (h->geometry != SHF_GEOMETRY) return incompatible(path, "geometry", h->geometry, SHF_GEOMETRY);
     if (h->object_pages != p->object_pages) return incompatible(path, "object pages", h->object_pages, p->object_pages);
     if (h->checksum != shf__checksum(h, offsetof(struct shf_shm_header, checksum)))
-        return shf__fail(SHF_ERR_CORRUPT, 0, place, path, "'%s' is damaged: the checksum of its header does not fit", path);
+        return shf__fail(SHF_ERR_CORRUPT, 0, place, path, "'%s' is damaged: the checksum of its header does not fit",
+                         path);
     if (h->hash != SHF_HASH_SIPHASH13 && h->hash != SHF_HASH_FOLDED)
         return incompatible(path, "an unknown hash", h->hash, SHF_HASH_FOLDED);
     if (h->max_bytes % SHF_PAGE != 0 || h->max_bytes > MAX_BYTES_LIMIT || h->max_bytes < initial_bytes(h->object_pages))
@@ -373,8 +379,8 @@ static int fill_holes(struct shf_region *r, struct os_stat *st) {
     if (!is_sparse(st)) return SHF_OK;
     if (r->read_only)
         return shf__fail(SHF_ERR_CORRUPT, 0, place, r->path,
-                         "'%s' is sparse (%llu bytes, %llu allocated): reading a hole may be fatal when memory is short; open "
-                         "it writable once, or copy it with cp --sparse=never",
+                         "'%s' is sparse (%llu bytes, %llu allocated): reading a hole may be fatal when memory is "
+                         "short; open it writable once, or copy it with cp --sparse=never",
                          r->path, (unsigned long long)st->size, (unsigned long long)(st->blocks * 512));
     size = st->size < r->max_bytes ? st->size : r->max_bytes;
     for (uint64_t at = 0; at < size; at += FILL_STEP) {
@@ -495,9 +501,12 @@ static int create_tmpfile(struct shf_region *r, const struct shf_region_params *
         rc = os_link_fd(fd, r->path);
         if (rc == 0) return SHF_OK;
         /* ENOENT, EPERM, EXDEV: no /proc, or no links here. If it is the folder, the other way fails likewise. */
-        if (rc == -EEXIST) rc = RACE;
-        else if (is_absent_feature(rc) || rc == -ENOENT || rc == -EPERM || rc == -EXDEV) rc = OTHER_WAY;
-        else rc = fail_os(rc, place, r->path, "give its name to");
+        if (rc == -EEXIST)
+            rc = RACE;
+        else if (is_absent_feature(rc) || rc == -ENOENT || rc == -EPERM || rc == -EXDEV)
+            rc = OTHER_WAY;
+        else
+            rc = fail_os(rc, place, r->path, "give its name to");
     }
     drop_file(r);
     return rc;
@@ -566,8 +575,10 @@ static int open_existing(struct shf_region *r, const struct shf_region_params *p
     if (fd == -ENOENT) return RACE;
     if (fd < 0) return fail_os(fd, open_place, path, "open");
     rc = os_fstat(fd, st);
-    if (rc < 0) rc = fail_os(rc, open_place, path, "ask for the size of");
-    else rc = check_kind(open_place, path, st);
+    if (rc < 0)
+        rc = fail_os(rc, open_place, path, "ask for the size of");
+    else
+        rc = check_kind(open_place, path, st);
     if (rc == SHF_OK && st->nlink == 0) rc = RACE;
     if (rc == SHF_OK) rc = check_links(open_place, path, st);
     if (rc == SHF_OK) rc = check_owner(path, st, p->mode);
@@ -591,7 +602,8 @@ int shf__region_open(struct shf_region *r, const char *path, unsigned flags, con
         return shf__fail(SHF_ERR_INVALID, 0, open_place, path, "unknown flags %#x to open '%s'", flags, path);
     if ((flags & SHF_EXCL && !(flags & SHF_CREATE)) || (flags & SHF_RDONLY && flags & SHF_CREATE))
         return shf__fail(SHF_ERR_INVALID, 0, open_place, path,
-                         "flags %#x to open '%s' contradict: SHF_EXCL needs SHF_CREATE, SHF_RDONLY excludes it", flags, path);
+                         "flags %#x to open '%s' contradict: SHF_EXCL needs SHF_CREATE, SHF_RDONLY excludes it", flags,
+                         path);
     if (path[0] == 0 || path[strlen(path) - 1] == '/')
         return shf__fail(SHF_ERR_INVALID_PATH, 0, open_place, path, "'%s' does not name a file", path);
     rc = check_params(path, p);
@@ -700,14 +712,16 @@ int shf__region_from_fd(struct shf_region *r, int fd, const struct shf_region_pa
     rc = check_kind(place, path, &st);
     if (rc < 0) return rc;
     if (access == O_WRONLY)
-        return shf__fail(SHF_ERR_PERMISSION, 0, place, path, "descriptor %d ('%s') is open for writing only; use O_RDWR", fd, path);
+        return shf__fail(SHF_ERR_PERMISSION, 0, place, path,
+                         "descriptor %d ('%s') is open for writing only; use O_RDWR", fd, path);
     /* Any file on tmpfs has seals; without /proc, one without a name counts as a memory file. */
     seals = st.nlink == 0 ? os_seals(fd) : -EINVAL;
     if (seals >= 0 && (memory || path[0] != '/') && !(seals & F_SEAL_SHRINK))
-        return shf__fail(SHF_ERR_PERMISSION, 0, place, path,
-                         "'%s' (descriptor %d) is a memory file that may shrink under its users; its maker must seal it with "
-                         "F_SEAL_SHRINK",
-                         path, fd);
+        return shf__fail(
+            SHF_ERR_PERMISSION, 0, place, path,
+            "'%s' (descriptor %d) is a memory file that may shrink under its users; its maker must seal it "
+            "with F_SEAL_SHRINK",
+            path, fd);
     rc = start(r, place, path);
     if (rc < 0) return rc;
     r->is_memfd = 1;
@@ -754,12 +768,15 @@ int shf__region_unlink(const char *path) {
     fd = os_open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
     if (fd < 0) return fail_os(fd, place, path, "look into");
     rc = os_fstat(fd, &st);
-    if (rc < 0) rc = fail_os(rc, place, path, "look at");
-    else rc = check_kind(place, path, &st);
+    if (rc < 0)
+        rc = fail_os(rc, place, path, "look at");
+    else
+        rc = check_kind(place, path, &st);
     if (rc == SHF_OK) rc = check_links(place, path, &st);
     if (rc == SHF_OK) {
         int got = os_pread(fd, &magic, sizeof magic, 0);
-        if (got < 0) rc = fail_os(got, place, path, "look into");
+        if (got < 0)
+            rc = fail_os(got, place, path, "look into");
         else if (got < (int)sizeof magic || magic != SHF_MAGIC)
             rc = shf__fail(SHF_ERR_INVALID_PATH, 0, place, path, "'%s' is not a shf file, so it is not removed", path);
     }

@@ -48,8 +48,8 @@
  *                 3. locked: generation again; != g: dead. The lock seen may be that of the next life, which has bumped
  *                    it meanwhile. Still g: alive. That may be a late answer (the next life has the byte and not
  *                    yet bumped), never a false death; the next question gets it right.
- *                 Own slot: the byte is ours, so only our own generation lives. Asked of private memory: no kernel, and a
- *                 scribbled slot cannot make us rob ourselves. Slot 0 and generation 0 are no lives: dead.
+ *                 Own slot: the byte is ours, so only our own generation lives. Asked of private memory: no kernel, and
+ *                 a scribbled slot cannot make us rob ourselves. Slot 0 and generation 0 are no lives: dead.
  *                 A probe that fails (-errno) counts as alive.
  *                 A probe asks for a READ lock: a process that may only read the file can hold read locks on all the
  *                 bytes; it keeps new lives out (BUSY, TIMEOUT at R) but looks dead to every probe.
@@ -86,6 +86,7 @@
  * LOCK ORDER      registry_busy (own threads) < byte R < every lock word. No lock word is held when asking for R.
  *
  * PROOF           csrc/tests/validate_registry.c   rounds, full registry, fork matrix, read-lockers, copies
+ *                 csrc/tests/crash_lock.c          dies at its k-th shared store, for every k
  *                 csrc/tests/stress_lock.c         lives killed at random
  */
 #include "registry.h"
@@ -470,7 +471,8 @@ static int enter(struct shf_registry *g, uint64_t id) {
     rc = r_lock(g, fd, id, timeout_of(g));
     if (rc < 0) {
         life_close(life);
-        if (rc != -EAGAIN) return system_error(rc, g->region, "registry: byte R", "no open file description locks here");
+        if (rc != -EAGAIN)
+            return system_error(rc, g->region, "registry: byte R", "no open file description locks here");
         return shf__fail(SHF_ERR_TIMEOUT, 0, "registry: byte R", g->region->path,
                          "%s: another process kept the registry's lock (stopped while opening? a read lock by "
                          "somebody who may only read?)",
@@ -575,8 +577,8 @@ void shf__registry_detach(struct shf_registry *g) {
         int have_r = r_lock(g, fd, id, DETACH_WAIT_NS) == 0; /* the long part of msync is done: R is held briefly */
         if (have_r && !others_alive(g, slot, 1)) make_clean(r);
         shm_store_relaxed32(&shf__registry_slot(g, slot)->pid, 0);
-        /* Unlocked by name, before the close: another thread's fork may copy the descriptor just now. The slot before R:
-         * the next one at R must not count us. */
+        /* Unlocked by name, before the close: another thread's fork may copy the descriptor just now. The slot before
+         * R: the next one at R must not count us. */
         if (id_intact(g, id)) os_ofd_unlock(fd, LIFE_BYTE(slot));
         if (have_r) r_unlock(g, fd, id);
     }

@@ -119,9 +119,10 @@ static inline uint32_t shf_hash_dir(uint64_t h) { return (uint32_t)(h >> 41) & 0
 static inline uint32_t shf_hash_b1(uint64_t h) { return (uint32_t)(h >> 35) & 63; }
 static inline uint32_t shf_hash_delta(uint64_t h) { return 1 + (uint32_t)((h & 0xffffffff) * 63 >> 32); }
 /* The 24 tag bits of a key in its primary bucket, at the top of a word. */
-static inline uint64_t shf_hash_tag(uint64_t h) {
-    return (h << 8 & UINT64_C(0xfffe000000000000)) | (uint64_t)shf_hash_delta(h) << 43 | (h >> 33 & 3) << 41;
+static inline uint32_t shf_hash_tag32(uint64_t h) { /* its high half; directory bits and extra fall into place */
+    return ((uint32_t)(h >> 24) & 0xfffe0600u) | shf_hash_delta(h) << 11;
 }
+static inline uint64_t shf_hash_tag(uint64_t h) { return (uint64_t)shf_hash_tag32(h) << 32; }
 #define SHF_TAG_DELTA (UINT64_C(63) << 43)
 static inline uint32_t shf_word_dir(uint64_t w) { return (uint32_t)(w >> 49); }
 static inline uint32_t shf_word_delta(uint64_t w) { return (uint32_t)(w >> 43) & 63; }
@@ -248,6 +249,13 @@ enum shf_step {
 /* Arms, applies and disarms a step whose fields are in the intent. `slot` for PUT and SLOT. The inputs were checked:
  * SHF_ERR_CORRUPT only if the file's content is not what it was a moment ago. */
 int shf__step_run(struct shf_table *t, struct shf_shm_shard *s, enum shf_step op, shf_au64 *slot);
+/* The PUT step's stores [A2]. */
+static inline void shf_apply_put(struct shf_shm_shard *s, shf_au64 *slot, uint64_t word, uint64_t head, uint32_t count) {
+    shm_store_release(slot, word);
+    shm_store_relaxed(&s->head, head);
+    shm_store_relaxed32(&s->count, count);
+}
+#define SHF_ARM(op, units) ((uint64_t)(op) << 56 | (units))
 int shf__table_recover(struct shf_table *t, struct shf_shm_shard *s);
 int shf__table_lock_slow(struct shf_table *t, struct shf_shm_shard *s);
 /* Takes the shard's lock and finishes what a death left. */

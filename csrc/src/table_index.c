@@ -7,42 +7,9 @@
  * hit costs little more than one line; the second bucket by xor of a short hash (Fan, Andersen, Kaminsky,
  * Mitzenmacher 2014), which needs no record to compute.
  */
-#include "table.h"
+#include "table_find.h"
 
-/* The filter's plain vector loads race on purpose: ThreadSanitizer gets the portable loop. */
-#if defined(__SANITIZE_THREAD__)
-#define SHF_PORTABLE 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SHF_PORTABLE 1
-#endif
-#endif
-#if defined(__SSE2__) && !defined(SHF_PORTABLE)
-#include <emmintrin.h>
-#endif
-
-/* Bits of the slots whose tag is that of `want`. A filter: the caller loads a candidate again as one atomic. */
-static inline uint32_t match_tag(const shf_au64 *bucket, uint64_t want) {
-#if defined(__SSE2__) && !defined(SHF_PORTABLE)
-    const __m128i *b = (const __m128i *)(const void *)bucket;
-    const __m128i tag = _mm_set1_epi32((int)(uint32_t)(want >> 32));
-    const __m128i mask = _mm_set1_epi32((int)0xffffff00u);
-    __m128 a01 = _mm_castsi128_ps(_mm_load_si128(b)), a23 = _mm_castsi128_ps(_mm_load_si128(b + 1));
-    __m128 a45 = _mm_castsi128_ps(_mm_load_si128(b + 2)), a67 = _mm_castsi128_ps(_mm_load_si128(b + 3));
-    __m128i lo = _mm_castps_si128(_mm_shuffle_ps(a01, a23, 0xdd));
-    __m128i hi = _mm_castps_si128(_mm_shuffle_ps(a45, a67, 0xdd));
-    lo = _mm_cmpeq_epi32(_mm_and_si128(lo, mask), tag);
-    hi = _mm_cmpeq_epi32(_mm_and_si128(hi, mask), tag);
-    return (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(lo)) | (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(hi)) << 4;
-#else
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < SHF_BUCKET_SLOTS; i++)
-        bits |= (uint32_t)(shm_load_relaxed(&bucket[i]) >> SHF_TAG_SHIFT == want >> SHF_TAG_SHIFT) << i;
-    return bits;
-#endif
-}
-
-SHF_COLD static int open_record_checked(struct shf_table *t, struct shf_found *f) {
+SHF_COLD int shf__table_open_record_checked(struct shf_table *t, struct shf_found *f) {
     uint64_t off = shf_word_offset(f->word), need;
     if (off < SHF_OBJECT_PAGE * SHF_PAGE || (f->record = shf__region_at(&t->region, off, 16)) == NULL)
         return SHF_NONSENSE;
@@ -62,67 +29,20 @@ SHF_COLD static int open_record_checked(struct shf_table *t, struct shf_found *f
     return shf__region_at(&t->region, off, need) ? SHF_FOUND : SHF_NONSENSE;
 }
 
-/* No record in a chunk reaches further than this behind its first byte, whatever its lengths say. */
-#define RECORD_REACH (2 * (SHF_RECORD_LENGTH_MASK + 1) + 32)
-
 int shf__table_open_record(struct shf_table *t, struct shf_found *f) {
-    uint64_t off = shf_word_offset(f->word);
-    size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
-    if (SHF_UNLIKELY(off + RECORD_REACH > size || off == 0)) return open_record_checked(t, f);
-    f->record = (shf_au64 *)(void *)(t->region.base + off);
-    f->word0 = shm_load_relaxed(f->record);
-    if (SHF_UNLIKELY((f->word0 >> 28 & 15) != SHF_KIND_RECORD)) return open_record_checked(t, f);
-    f->vlen = f->word0 >> 14 & SHF_RECORD_LENGTH_MASK;
-    return SHF_FOUND;
+    return shf_open_record(t, atomic_load_explicit(&t->region.size, memory_order_relaxed), f);
 }
 
-/* 1 if the record of f (opened) has this key. */
-static inline int key_equal(const struct shf_found *f, const void *key, size_t klen, uint64_t first, uint64_t mask) {
-    if (((f->word0 ^ first) & mask) != 0) return 0;
-    if (SHF_LIKELY(klen <= 4)) return 1;
-    const unsigned char *k = (const unsigned char *)key + 4;
-    const shf_au64 *r = f->record + (f->vlen == 8 ? 2 : 1);
-    size_t n = klen - 4;
-    for (; n >= 8; n -= 8, k += 8, r++)
-        if (shm_load_relaxed(r) != shf_load64(k)) return 0;
-    return n == 0 || ((shm_load_relaxed(r) ^ shf_load_tail(k, n)) & ((UINT64_C(1) << (8 * n)) - 1)) == 0;
-}
-
-SHF_COLD static int key_equal_large(struct shf_table *t, const struct shf_found *f, const void *key, size_t klen) {
+SHF_COLD int shf__table_key_equal_large(const struct shf_found *f, const void *key, size_t klen) {
     if (shf_record_klen(f->word0) != klen) return 0;
-    (void)t;
     return shm_equal(f->record, SHF_LARGE_HEADER, key, klen);
 }
 
-struct wanted {
-    const void *key;
-    size_t klen;
-    uint64_t first, mask; /* word 0 of a record with this key, but for vlen */
-};
-
-/* The candidates of one bucket. */
-static inline int search_bucket(struct shf_table *t, const struct wanted *k, shf_au64 *segment, uint32_t bucket,
-                                uint64_t want, struct shf_found *f) {
-    shf_au64 *b = segment + bucket * SHF_BUCKET_SLOTS;
-    for (uint32_t bits = match_tag(b, want); bits != 0; bits &= bits - 1) {
-        uint32_t i = (uint32_t)__builtin_ctz(bits);
-        f->word = shm_load_acquire(&b[i]);
-        if (SHF_UNLIKELY(f->word >> SHF_TAG_SHIFT != want >> SHF_TAG_SHIFT || (f->word & SHF_REF_MASK) == 0)) continue;
-        if (SHF_UNLIKELY(shf__table_open_record(t, f) != SHF_FOUND)) return SHF_NONSENSE;
-        if (SHF_LIKELY(!shf_is_large(f->word0)) ? key_equal(f, k->key, k->klen, k->first, k->mask)
-                                                : key_equal_large(t, f, k->key, k->klen)) {
-            f->slot = b + i;
-            f->index = bucket * SHF_BUCKET_SLOTS + i;
-            return SHF_FOUND;
-        }
-    }
-    return SHF_ABSENT_KEY;
-}
-
-SHF_COLD static int search_stash(struct shf_table *t, const struct wanted *k, shf_au64 *segment, uint64_t want,
-                                 struct shf_found *f) {
+SHF_COLD int shf__table_search_stash(struct shf_table *t, const struct shf_wanted *k, uint64_t want,
+                                     struct shf_found *f) {
+    size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
     for (uint32_t b = 0; b < SHF_BUCKETS; b++) {
-        int rc = search_bucket(t, k, segment, b, want & ~SHF_TAG_DELTA, f);
+        int rc = shf_search_bucket(t, size, k, b, want & ~SHF_TAG_DELTA, f);
         if (rc != SHF_ABSENT_KEY) return rc;
     }
     return SHF_ABSENT_KEY;
@@ -130,38 +50,13 @@ SHF_COLD static int search_stash(struct shf_table *t, const struct wanted *k, sh
 
 int shf__table_find(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key, size_t klen,
                     struct shf_found *f) {
-    struct wanted k;
-    uint64_t directory = shm_load_acquire(&s->directory), want = shf_hash_tag(h);
-    uint32_t depth = shf_directory_depth(directory), b1 = shf_hash_b1(h), delta = shf_hash_delta(h);
-    shf_au32 *entries = shf__table_entries(t, s, directory);
-    f->segment = NULL;
-    if (SHF_UNLIKELY(entries == NULL)) return SHF_NONSENSE;
-    f->segment_page = shm_load_acquire32(&entries[shf_hash_dir(h) >> (15 - depth)]);
-    if (SHF_UNLIKELY(f->segment_page == 0)) return SHF_ABSENT_KEY;
-    shf_au64 *segment = shf__region_page(&t->region, f->segment_page);
-    if (SHF_UNLIKELY(segment == NULL)) return SHF_NONSENSE;
-    f->segment = segment;
-    __builtin_prefetch(segment + b1 * SHF_BUCKET_SLOTS);
-    k.key = key, k.klen = klen;
-    k.first = (klen & SHF_RECORD_LENGTH_MASK) | (uint64_t)SHF_KIND_RECORD << 28 |
-              shf_load_tail(key, klen < 4 ? klen : 4) << 32;
-    k.mask = SHF_RECORD_LENGTH_MASK | UINT64_C(15) << 28 |
-             (klen >= 4 ? ~UINT64_C(0) << 32 : ((UINT64_C(1) << (8 * klen)) - 1) << 32);
-    if (SHF_UNLIKELY(klen > SHF_RECORD_LENGTH_MASK)) k.mask = ~UINT64_C(0), k.first = 0; /* only a large one */
+    return shf_find(t, s, h, key, klen, f);
+}
 
-    int rc = search_bucket(t, &k, segment, b1, want, f);
-    if (SHF_LIKELY(rc != SHF_ABSENT_KEY)) return rc;
-    uint64_t filter = shm_load_relaxed(&segment[b1 * SHF_BUCKET_SLOTS + (delta & 7)]);
-    uint64_t first = shm_load_relaxed(&segment[b1 * SHF_BUCKET_SLOTS]);
-    if (SHF_LIKELY(((filter & SHF_FLAG_OVERFLOW) | (first & SHF_FLAG_STASH)) == 0)) return SHF_ABSENT_KEY;
-    uint32_t b2 = b1 ^ delta;
-    if (filter & SHF_FLAG_OVERFLOW) {
-        rc = search_bucket(t, &k, segment, b2, want | SHF_ROLE, f);
-        if (rc != SHF_ABSENT_KEY) return rc;
-    }
-    if (SHF_LIKELY((first & shm_load_relaxed(&segment[b2 * SHF_BUCKET_SLOTS]) & SHF_FLAG_STASH) == 0))
-        return SHF_ABSENT_KEY;
-    return search_stash(t, &k, segment, want, f);
+/* Beyond the size as known: the file has grown, or nonsense. */
+SHF_COLD int shf__table_find_again(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key,
+                                   size_t klen, struct shf_found *f) {
+    return shf__region_refresh(&t->region) ? shf_find(t, s, h, key, klen, f) : SHF_NONSENSE;
 }
 
 int shf__table_find_uid(struct shf_table *t, struct shf_shm_shard *s, uint32_t uid, struct shf_found *f) {
@@ -291,14 +186,10 @@ static int split(struct shf_table *t, struct shf_shm_shard *s, uint32_t depth, u
 
 static uint32_t bucket_free(struct shf_table *t, struct shf_shm_shard *s, const shf_au64 *segment, uint32_t bucket,
                             uint32_t *free_slot) {
-    uint32_t n = 0, number = shf_shard_number(t, s);
-    for (uint32_t i = SHF_BUCKET_SLOTS; i-- > 0;) {
-        uint32_t index = bucket * SHF_BUCKET_SLOTS + i;
-        if ((shm_load_relaxed(&segment[index]) & SHF_REF_MASK) != 0 || shf_slot_reserved(number, index)) continue;
-        n++;
-        *free_slot = index;
-    }
-    return n;
+    uint32_t bits = shf_match_empty(segment + bucket * SHF_BUCKET_SLOTS);
+    if (shf_slot_reserved(shf_shard_number(t, s), bucket)) bits &= ~1u;
+    if (bits != 0) *free_slot = bucket * SHF_BUCKET_SLOTS + (uint32_t)__builtin_ctz(bits);
+    return (uint32_t)__builtin_popcount(bits);
 }
 
 static int take_slot(struct shf_found *f, uint32_t index, uint64_t tag, struct shf_place *p) {

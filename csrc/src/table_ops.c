@@ -12,7 +12,7 @@
  * ONE WORD   an 8-byte value over an 8-byte value is one atomic store in the record: no step, nothing to recover.
  * NO SPACE   in order: a smaller chunk, what dead processes and clears left, cleaning whole chunks of this shard.
  */
-#include "table.h"
+#include "table_find.h"
 
 #include <stdlib.h>
 
@@ -309,8 +309,8 @@ static int too_long(struct op *o) {
                      (unsigned long long)o->target.klen + o->desired.len);
 }
 
-/* One operation on one key. */
-static inline int run(struct op *o) {
+/* One operation on one key. `held`: the shard's lock is held already and the key was looked up (found, *held). */
+static int run_from(struct op *o, const struct shf_found *held, int found) {
     struct shf_table *t = o->t;
     int rc = SHF_OK;
     if (SHF_UNLIKELY(t->region.read_only))
@@ -325,11 +325,16 @@ static inline int run(struct op *o) {
     }
     for (;;) {
         struct shf_found f;
-        rc = shf__table_lock(t, o->s);
-        if (SHF_UNLIKELY(rc != SHF_OK)) break;
-        if (SHF_UNLIKELY(shm_load_relaxed32(&o->s->grave_full) != 0)) shf__grave_step(t, o->s);
         o->freed = 0;
-        int found = shf__target_find(t, o->s, &o->target, &f);
+        if (held != NULL) {
+            f = *held;
+            held = NULL;
+        } else {
+            rc = shf__table_lock(t, o->s);
+            if (SHF_UNLIKELY(rc != SHF_OK)) break;
+            if (SHF_UNLIKELY(shm_load_relaxed32(&o->s->grave_full) != 0)) shf__grave_step(t, o->s);
+            found = shf__target_find(t, o->s, &o->target, &f);
+        }
         rc = SHF_LIKELY(found >= 0) ? decide(o, &f, found)
                                     : shf__region_corrupt(&t->region, "shard", shf_shard_number(t, o->s));
         shf__table_unlock(o->s);
@@ -351,6 +356,8 @@ static inline int run(struct op *o) {
     return rc;
 }
 
+static int run(struct op *o) { return run_from(o, NULL, 0); }
+
 static inline struct op op_key(struct shf_table *t, enum kind kind, const void *key, size_t klen) {
     struct op o = {.t = t, .kind = kind, .target = shf_target_key(t, key, klen), .desired_absent = 1};
     o.s = &t->shards[shf_hash_shard(o.target.hash)];
@@ -364,12 +371,62 @@ static inline void op_store(struct op *o, const void *val, size_t vlen) {
 
 /* ---- the public calls --------------------------------------------------------------------------------- */
 
+/* The straight way for a new short key: its primary bucket has room, and so has the current chunk. The lock is held, the
+ * key was not found. 1 if done. The same stores as store() makes, in the same order. */
+static inline int put_new(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const struct shf_found *f,
+                          const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
+    uint32_t b1 = shf_hash_b1(h), number = shf_hash_shard(h), count = shm_load_relaxed32(&s->count);
+    uint64_t head = shm_load_relaxed(&s->head), end = shm_load_relaxed(&s->chunk_end);
+    uint64_t size = shf_record_size(klen, vlen);
+    if (SHF_UNLIKELY(f->segment == NULL)) return 0;
+    shf_au64 *bucket = f->segment + b1 * SHF_BUCKET_SLOTS;
+    uint32_t empty = shf_match_empty(bucket);
+    if ((number | b1) == 0) empty &= ~1u; /* UID 0 */
+    if (SHF_UNLIKELY((empty & (empty - 1)) == 0 || head > end || end - head < size || (head & 7) != 0 ||
+                     head < SHF_OBJECT_PAGE * SHF_PAGE ||
+                     end > atomic_load_explicit(&t->region.size, memory_order_relaxed)))
+        return 0;
+    uint32_t index = (uint32_t)__builtin_ctz(empty);
+    shf_au64 *slot = bucket + index;
+    uint64_t tag = shf_hash_tag(h), word = tag | (shm_load_relaxed(slot) & SHF_FLAGS) | head / 8;
+    shf__record_write((shf_au64 *)(void *)(t->region.base + head), key, klen, val, vlen);
+    shm_store_relaxed(&s->new_word, word);
+    shm_store_relaxed(&s->new_head, head + size);
+    shm_store_relaxed32(&s->new_count, count + 1);
+    shf_compiler_fence();
+    shm_store_relaxed(&s->arm, SHF_ARM(SHF_STEP_PUT, (uint64_t)((unsigned char *)slot - t->region.base) / 8)); /* A1 */
+    shf_compiler_fence();
+    shf_apply_put(s, slot, word, head + size, count + 1); /* A2 */
+    shf_compiler_fence();
+    shm_store_relaxed(&s->arm, 0); /* A3 */
+    shf_compiler_fence();
+    if (uid != NULL) *uid = shf_uid(number, tag, b1 * SHF_BUCKET_SLOTS + index);
+    return 1;
+}
+
 int shf_table_put(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
     CHECK_KEY(t, key, klen);
     CHECK_VALUE(val, vlen);
+    struct shf_found f, *held = NULL;
+    int found = 0, rc;
+    if (SHF_LIKELY(klen <= 16 && vlen <= 1024 && !t->region.read_only)) {
+        uint64_t h = shf__hash(&t->hash, key, klen);
+        struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
+        rc = shf__table_lock(t, s);
+        if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
+        if (SHF_UNLIKELY(shm_load_relaxed32(&s->grave_full) != 0)) shf__grave_step(t, s);
+        found = shf_find(t, s, h, key, klen, &f);
+        if (found == SHF_ABSENT_KEY && SHF_LIKELY(put_new(t, s, h, &f, key, klen, val, vlen, uid))) {
+            shf__table_unlock(s);
+            if (SHF_UNLIKELY(atomic_load_explicit(&t->pages.want_ahead, memory_order_relaxed) != 0))
+                shf__pages_grow_ahead(&t->pages);
+            return SHF_OK;
+        }
+        held = &f;
+    }
     struct op o = op_key(t, PUT, key, klen);
     op_store(&o, val, vlen);
-    int rc = run(&o);
+    rc = run_from(&o, held, found);
     if (SHF_LIKELY(rc == SHF_OK) && uid != NULL) *uid = o.uid;
     return rc;
 }

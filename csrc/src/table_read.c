@@ -14,7 +14,7 @@
  *            this value. The slot is looked up again: the same reference with the same sequence number means that the
  *            run was linked all the time (numbers are never used twice), so the bytes so far are right.
  */
-#include "table.h"
+#include "table_find.h"
 
 #define TRIES_BEFORE_LOCK 100u
 #define TRIES_READ_ONLY 10000u
@@ -155,14 +155,13 @@ static int read_one(struct shf_table *t, const struct shf_target *g, int want_ke
     }
 }
 
-int shf_table_get(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen) {
+static __attribute__((noinline)) int get_any(struct shf_table *t, uint64_t h, const void *key, size_t klen, void *buf,
+                                             size_t cap, size_t *vlen) {
     struct shf_read r;
     struct shf_found f;
-    SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0) && (buf != NULL || cap == 0) && vlen != NULL);
-    uint64_t h = shf__hash(&t->hash, key, klen);
     struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
     read_begin(&r, t, s);
-    int found = shf__table_find(t, s, h, key, klen, &f);
+    int found = shf_find(t, s, h, key, klen, &f);
     /* The short way: a record in a chunk that fits. Everything else is read again by read_one. */
     if (SHF_LIKELY(found == SHF_FOUND)) {
         if (SHF_LIKELY(!shf_is_large(f.word0) && f.vlen <= cap)) {
@@ -177,6 +176,64 @@ int shf_table_get(struct shf_table *t, const void *key, size_t klen, void *buf, 
     }
     struct shf_target g = {key, klen, h, 0, 0};
     return read_one(t, &g, 0, buf, cap, vlen);
+}
+
+/* The straight way for short keys: first candidate of the primary bucket, a short value, nothing in between. Whatever
+ * is not as expected goes to get_any, which knows everything. The same reads, in the same order, as shf_find. */
+int shf_table_get(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen) {
+    if (SHF_UNLIKELY(t == NULL || vlen == NULL || (key == NULL && klen != 0) || (buf == NULL && cap != 0)))
+        return shf__fail(SHF_ERR_INVALID, 0, __func__, NULL, NULL);
+    uint64_t h = shf__hash(&t->hash, key, klen);
+    if (SHF_UNLIKELY(klen - 4 > 12)) return get_any(t, h, key, klen, buf, cap, vlen); /* 4 to 16 bytes */
+    const struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
+    size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
+    const unsigned char *base = t->region.base;
+    uint64_t version = shm_load_acquire(&s->version); /* V1 */
+    uint64_t directory = shm_load_acquire(&s->directory);
+    uint64_t at = (uint64_t)(shf_hash_dir(h) >> (15 - shf_directory_depth(directory))) * 4;
+    const unsigned char *entries = (const unsigned char *)s->entries; /* inline: page 0, at most 8 of them */
+    if (shf_directory_page(directory) != 0) {
+        at += (uint64_t)shf_directory_page(directory) * SHF_PAGE;
+        entries = base;
+        if (SHF_UNLIKELY(at >= size)) return get_any(t, h, key, klen, buf, cap, vlen);
+    } else {
+        at &= 31;
+    }
+    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(entries + at)) * SHF_PAGE;
+    if (SHF_UNLIKELY(at == 0 || at >= size)) return get_any(t, h, key, klen, buf, cap, vlen);
+    const shf_au64 *bucket = (const shf_au64 *)(const void *)(base + at) + shf_hash_b1(h) * SHF_BUCKET_SLOTS;
+    uint64_t tag = shf_hash_tag(h);
+    uint32_t bits = shf_match_tag(bucket, tag);
+    if (SHF_UNLIKELY(bits == 0)) return get_any(t, h, key, klen, buf, cap, vlen);
+    uint64_t word = shm_load_acquire(&bucket[__builtin_ctz(bits)]);
+    at = shf_word_offset(word);
+    if (SHF_UNLIKELY(word >> SHF_TAG_SHIFT != tag >> SHF_TAG_SHIFT || at + SHF_RECORD_REACH > size))
+        return get_any(t, h, key, klen, buf, cap, vlen);
+    const shf_au64 *record = (const shf_au64 *)(const void *)(base + at);
+    uint64_t word0 = shm_load_relaxed(record);
+    uint64_t n = word0 >> 14 & SHF_RECORD_LENGTH_MASK;
+    /* kind, key length and the key's first four bytes in one compare */
+    if (SHF_UNLIKELY(((word0 ^ (klen | (uint64_t)SHF_KIND_RECORD << 28 | (uint64_t)shf_load32(key) << 32)) &
+                      ~((uint64_t)SHF_RECORD_LENGTH_MASK << 14)) != 0 || n > cap))
+        return get_any(t, h, key, klen, buf, cap, vlen);
+    if (klen > 4) {
+        struct shf_found f = {.record = (shf_au64 *)(uintptr_t)record, .word0 = word0, .vlen = n};
+        struct shf_wanted w = {key, klen, 0, 0};
+        if (!shf_key_equal(&f, &w)) return get_any(t, h, key, klen, buf, cap, vlen);
+    }
+    if (n == 8) {
+        uint64_t v = shm_load_relaxed(record + 1);
+        memcpy(buf, &v, 8);
+    } else if (klen == 4 && n < 8) {
+        shf_store_tail(buf, shm_load_relaxed(record + 1), n);
+    } else {
+        shm_copy_out(buf, record, 4 + klen, n);
+    }
+    shf_fence_acquire();
+    if (SHF_UNLIKELY(shm_load_relaxed(&s->version) != version)) /* V2 */
+        return get_any(t, h, key, klen, buf, cap, vlen);
+    *vlen = n;
+    return SHF_OK;
 }
 
 int shf_table_contains(struct shf_table *t, const void *key, size_t klen) {

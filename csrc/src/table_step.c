@@ -35,9 +35,8 @@ static int apply_slot(struct shf_table *t, struct shf_shm_shard *s, enum shf_ste
     struct shf_shm_map_entry *link = NULL, *dead = NULL;
     uint32_t number = shf_shard_number(t, s), run = 0, pages = 0;
     if (SHF_LIKELY(op == SHF_STEP_PUT)) {
-        shm_store_release(slot, shm_load_relaxed(&s->new_word)); /* A2 */
-        shm_store_relaxed(&s->head, shm_load_relaxed(&s->new_head));
-        shm_store_relaxed32(&s->count, shm_load_relaxed32(&s->new_count));
+        shf_apply_put(s, slot, shm_load_relaxed(&s->new_word), shm_load_relaxed(&s->new_head),
+                      shm_load_relaxed32(&s->new_count));
         return SHF_OK;
     }
     run = shm_load_relaxed32(&s->new_run);
@@ -211,7 +210,7 @@ static int apply(struct shf_table *t, struct shf_shm_shard *s, enum shf_step op,
 int shf__step_run(struct shf_table *t, struct shf_shm_shard *s, enum shf_step op, shf_au64 *slot) {
     uint64_t units = slot ? (uint64_t)((unsigned char *)slot - t->region.base) / 8 : 0;
     shf_compiler_fence();
-    shm_store_relaxed(&s->arm, (uint64_t)op << 56 | units); /* A1 */
+    shm_store_relaxed(&s->arm, SHF_ARM(op, units)); /* A1 */
     shf_compiler_fence();
     int rc = apply(t, s, op, slot);
     if (SHF_UNLIKELY(rc != SHF_OK)) return rc; /* stays armed: the intent makes no sense, nobody may build on it */

@@ -257,6 +257,12 @@ TEST_FN struct fake_count fake_verify(struct fake *f) {
     }
     if (rc != 0) FAIL("P1: broken at page %u", page);
     CHECK_EQ_INT((uint64_t)c.pages * SHF_PAGE, shm_load_relaxed(&f->region.header->end));
+    for (uint32_t slot = 1; slot < SHF_SLOT_COUNT; slot++) {
+        uint32_t pending = shm_load_relaxed32(&shf__registry_slot(&f->registry, slot)->pending);
+        if (pending == 0) continue;
+        CHECK(shf__pages_head(&f->region, pending, &w) == pending && shf_page_state(w) == SHF_PAGE_PENDPAGE &&
+              SHF_OWNER_SLOT(shf_page_owner(w)) == slot);
+    }
     uint32_t owned = 0;
     for (uint32_t s = 0; s < FAKE_SHARDS; s++) {
         CHECK_EQ_INT(shm_load_relaxed32(&fake_shard(f, s)->run), 0);

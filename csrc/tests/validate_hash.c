@@ -32,22 +32,28 @@ static struct shf_hash_key random_key(uint32_t id) {
 
 TEST(siphash13_is_rusts) {
     static const uint64_t want[64] = {
-        UINT64_C(0xd1fba762150c532c), UINT64_C(0x68a914128e01e473), UINT64_C(0x010bac45c41e3669), UINT64_C(0x4d4c9a4a8ef6e0ad),
-        UINT64_C(0x7cc43f98813e4dbd), UINT64_C(0x5abe2169dff36275), UINT64_C(0xe3c25f87624f1cdb), UINT64_C(0x2f098ab0c751325a),
-        UINT64_C(0xead411e67ebe2eea), UINT64_C(0x75927f9d95124362), UINT64_C(0xaf9f77a65ab51a1d), UINT64_C(0xfe64ce8b6617fcff),
-        UINT64_C(0xa6baf4fb0f9fe1c2), UINT64_C(0xa0cf3211850f8e0d), UINT64_C(0x7f86049379fbfe67), UINT64_C(0xf30eb725bb91c9ea),
-        UINT64_C(0x8972188433a5c5b7), UINT64_C(0x4883c49a2c009c1d), UINT64_C(0xadc2c0b63044067d), UINT64_C(0x091f4a3329f87d19),
-        UINT64_C(0x639e355ae68c0100), UINT64_C(0xb17bef2cb5213239), UINT64_C(0xf8aeb1066236ccfe), UINT64_C(0x37332b1389daa4ff),
-        UINT64_C(0x31185a47af932f3a), UINT64_C(0xebf352e82ae23e2f), UINT64_C(0xed36ff242fe478b2), UINT64_C(0x2454d97d299299df),
-        UINT64_C(0x8cd57fe8130d0ac7), UINT64_C(0xbe98eb2faf0a0e85), UINT64_C(0xd427c34ee09470c6), UINT64_C(0x169739443111d49b),
-        UINT64_C(0x31ef8061c910629b), UINT64_C(0x7fb71d24dfa4c9f6), UINT64_C(0x92771f49e836d389), UINT64_C(0x3c393cf6f0853bc3),
-        UINT64_C(0xac77921fcc642bd3), UINT64_C(0x422a9751192ff266), UINT64_C(0xc680ae8a8c584ddf), UINT64_C(0x6c76b6d34bb6d26b),
-        UINT64_C(0x95bc321ab41d8206), UINT64_C(0x908a3a97a6d37669), UINT64_C(0xfcaf3c64874dd0b4), UINT64_C(0xf689479b32b84a44),
-        UINT64_C(0xd857641079efd1fd), UINT64_C(0x8b581578722633f7), UINT64_C(0x83cb09d35ea7bcd4), UINT64_C(0x8485f7f5ae725a0d),
-        UINT64_C(0xfe1f2445ba50237f), UINT64_C(0x23cece041d7866b0), UINT64_C(0x416687480b336c09), UINT64_C(0xf15960da7e7f3892),
-        UINT64_C(0xded6177b9826835a), UINT64_C(0xf80dae51668be6be), UINT64_C(0x17ecc6ee6647df18), UINT64_C(0x5220d642b4a52110),
-        UINT64_C(0xa4f0cf4ba4adc016), UINT64_C(0xe5125bb26d1f2976), UINT64_C(0x851b0e75f580d256), UINT64_C(0x12605250a37e39ac),
-        UINT64_C(0xd95a713568daebf1), UINT64_C(0xcdcf4a42ec0dd605), UINT64_C(0xa5c708712b617164), UINT64_C(0x385d3e39e5f37359),
+        UINT64_C(0xd1fba762150c532c), UINT64_C(0x68a914128e01e473), UINT64_C(0x010bac45c41e3669),
+        UINT64_C(0x4d4c9a4a8ef6e0ad), UINT64_C(0x7cc43f98813e4dbd), UINT64_C(0x5abe2169dff36275),
+        UINT64_C(0xe3c25f87624f1cdb), UINT64_C(0x2f098ab0c751325a), UINT64_C(0xead411e67ebe2eea),
+        UINT64_C(0x75927f9d95124362), UINT64_C(0xaf9f77a65ab51a1d), UINT64_C(0xfe64ce8b6617fcff),
+        UINT64_C(0xa6baf4fb0f9fe1c2), UINT64_C(0xa0cf3211850f8e0d), UINT64_C(0x7f86049379fbfe67),
+        UINT64_C(0xf30eb725bb91c9ea), UINT64_C(0x8972188433a5c5b7), UINT64_C(0x4883c49a2c009c1d),
+        UINT64_C(0xadc2c0b63044067d), UINT64_C(0x091f4a3329f87d19), UINT64_C(0x639e355ae68c0100),
+        UINT64_C(0xb17bef2cb5213239), UINT64_C(0xf8aeb1066236ccfe), UINT64_C(0x37332b1389daa4ff),
+        UINT64_C(0x31185a47af932f3a), UINT64_C(0xebf352e82ae23e2f), UINT64_C(0xed36ff242fe478b2),
+        UINT64_C(0x2454d97d299299df), UINT64_C(0x8cd57fe8130d0ac7), UINT64_C(0xbe98eb2faf0a0e85),
+        UINT64_C(0xd427c34ee09470c6), UINT64_C(0x169739443111d49b), UINT64_C(0x31ef8061c910629b),
+        UINT64_C(0x7fb71d24dfa4c9f6), UINT64_C(0x92771f49e836d389), UINT64_C(0x3c393cf6f0853bc3),
+        UINT64_C(0xac77921fcc642bd3), UINT64_C(0x422a9751192ff266), UINT64_C(0xc680ae8a8c584ddf),
+        UINT64_C(0x6c76b6d34bb6d26b), UINT64_C(0x95bc321ab41d8206), UINT64_C(0x908a3a97a6d37669),
+        UINT64_C(0xfcaf3c64874dd0b4), UINT64_C(0xf689479b32b84a44), UINT64_C(0xd857641079efd1fd),
+        UINT64_C(0x8b581578722633f7), UINT64_C(0x83cb09d35ea7bcd4), UINT64_C(0x8485f7f5ae725a0d),
+        UINT64_C(0xfe1f2445ba50237f), UINT64_C(0x23cece041d7866b0), UINT64_C(0x416687480b336c09),
+        UINT64_C(0xf15960da7e7f3892), UINT64_C(0xded6177b9826835a), UINT64_C(0xf80dae51668be6be),
+        UINT64_C(0x17ecc6ee6647df18), UINT64_C(0x5220d642b4a52110), UINT64_C(0xa4f0cf4ba4adc016),
+        UINT64_C(0xe5125bb26d1f2976), UINT64_C(0x851b0e75f580d256), UINT64_C(0x12605250a37e39ac),
+        UINT64_C(0xd95a713568daebf1), UINT64_C(0xcdcf4a42ec0dd605), UINT64_C(0xa5c708712b617164),
+        UINT64_C(0x385d3e39e5f37359),
     };
     unsigned char key[64];
     for (unsigned i = 0; i < 64; i++) key[i] = (unsigned char)i;
@@ -57,10 +63,10 @@ TEST(siphash13_is_rusts) {
 TEST(siphash13_is_cpythons) {
     static const uint64_t seed[2] = {UINT64_C(0xdc504fd368cd90af), UINT64_C(0xb920bb9ffe99e9c1)};
     static const struct vector want[] = {
-        {1, UINT64_C(0x89404b342d44cd29)}, {2, UINT64_C(0x71515a4c4e079b03)}, {3, UINT64_C(0x7a7bdb39d1ddb8c7)},
-        {7, UINT64_C(0x0336f804e351866a)}, {8, UINT64_C(0x3de44bc65842791b)}, {9, UINT64_C(0x10c6138161324054)},
-        {15, UINT64_C(0x5d81d63c3c6a2e8f)}, {16, UINT64_C(0xf0bd3a3a6514ce02)}, {17, UINT64_C(0x57b8da908cc17fc1)},
-        {31, UINT64_C(0x9b958b586fe4b5e5)}, {63, UINT64_C(0x8c7a632aebb0b715)}, {64, UINT64_C(0xf2dffc64974c904e)},
+        {1, UINT64_C(0x89404b342d44cd29)},   {2, UINT64_C(0x71515a4c4e079b03)},   {3, UINT64_C(0x7a7bdb39d1ddb8c7)},
+        {7, UINT64_C(0x0336f804e351866a)},   {8, UINT64_C(0x3de44bc65842791b)},   {9, UINT64_C(0x10c6138161324054)},
+        {15, UINT64_C(0x5d81d63c3c6a2e8f)},  {16, UINT64_C(0xf0bd3a3a6514ce02)},  {17, UINT64_C(0x57b8da908cc17fc1)},
+        {31, UINT64_C(0x9b958b586fe4b5e5)},  {63, UINT64_C(0x8c7a632aebb0b715)},  {64, UINT64_C(0xf2dffc64974c904e)},
         {255, UINT64_C(0xf2aced75c8efcacd)}, {256, UINT64_C(0x6bee7303619c7767)}, {1000, UINT64_C(0x70fa464352991206)},
     };
     unsigned char key[1000];
@@ -75,22 +81,23 @@ TEST(siphash13_is_cpythons) {
 
 TEST(folded_is_pinned) {
     static const struct vector want[] = {
-        {0, UINT64_C(0x82b4b420b4eacfb9)}, {1, UINT64_C(0x942627fb8a4ce088)}, {2, UINT64_C(0x5823a443a5cb7b73)},
-        {3, UINT64_C(0x07bb8586d27b56c2)}, {4, UINT64_C(0x072b663ab60e56b6)}, {5, UINT64_C(0xf8a88d0b5e032d74)},
-        {7, UINT64_C(0x5594b4bf1610e79a)}, {8, UINT64_C(0xe874a36fa6d8143b)}, {9, UINT64_C(0xfa732908904a00b6)},
-        {12, UINT64_C(0x7ca978cb0a7ad0b5)}, {15, UINT64_C(0x03dd7a4134ca8651)}, {16, UINT64_C(0x71947dd4b2f94d52)},
-        {17, UINT64_C(0x7e5fa00b568a6d07)}, {24, UINT64_C(0x4b9512e23f83a9dc)}, {31, UINT64_C(0x974ec49b1fc682e4)},
-        {32, UINT64_C(0x4f29fb4a9a3a5c0f)}, {33, UINT64_C(0x75d7c25417725624)}, {48, UINT64_C(0x11bf43bb9e3d1060)},
-        {49, UINT64_C(0x7e3b1fc71da99934)}, {64, UINT64_C(0x5b7d978b9f054520)}, {65, UINT64_C(0x0542d4845b339aad)},
+        {0, UINT64_C(0x82b4b420b4eacfb9)},   {1, UINT64_C(0x942627fb8a4ce088)},   {2, UINT64_C(0x5823a443a5cb7b73)},
+        {3, UINT64_C(0x07bb8586d27b56c2)},   {4, UINT64_C(0x072b663ab60e56b6)},   {5, UINT64_C(0xf8a88d0b5e032d74)},
+        {7, UINT64_C(0x5594b4bf1610e79a)},   {8, UINT64_C(0xe874a36fa6d8143b)},   {9, UINT64_C(0xfa732908904a00b6)},
+        {12, UINT64_C(0x7ca978cb0a7ad0b5)},  {15, UINT64_C(0x03dd7a4134ca8651)},  {16, UINT64_C(0x71947dd4b2f94d52)},
+        {17, UINT64_C(0x7e5fa00b568a6d07)},  {24, UINT64_C(0x4b9512e23f83a9dc)},  {31, UINT64_C(0x974ec49b1fc682e4)},
+        {32, UINT64_C(0x4f29fb4a9a3a5c0f)},  {33, UINT64_C(0x75d7c25417725624)},  {48, UINT64_C(0x11bf43bb9e3d1060)},
+        {49, UINT64_C(0x7e3b1fc71da99934)},  {64, UINT64_C(0x5b7d978b9f054520)},  {65, UINT64_C(0x0542d4845b339aad)},
         {100, UINT64_C(0xc190973035cce7dd)}, {255, UINT64_C(0x82f9c9b4190ac327)}, {1000, UINT64_C(0xb1a3b262fdd3bddb)},
     };
     static const struct vector want_zero[] = {
-        {0, UINT64_C(0x6f70e0bfdad384e4)}, {1, UINT64_C(0x8661fc164836bf5f)}, {8, UINT64_C(0xf5bdb23864e36d0c)},
+        {0, UINT64_C(0x6f70e0bfdad384e4)},  {1, UINT64_C(0x8661fc164836bf5f)},  {8, UINT64_C(0xf5bdb23864e36d0c)},
         {16, UINT64_C(0x7ad94dd590c14d00)}, {17, UINT64_C(0xdc302498729bc133)}, {40, UINT64_C(0x0a53d56e02ae786e)},
     };
     static const uint64_t secrets[8] = {
-        UINT64_C(0x401fa95095db6124), UINT64_C(0xe382a7bcfcfe8f02), UINT64_C(0xbccf2716110e705b), UINT64_C(0xf0c9e731596e0464),
-        UINT64_C(0xd880bb4adc3df460), UINT64_C(0x1c6dd72d5da020a6), UINT64_C(0x8f1ca4bf951b1435), UINT64_C(0x9293458a812d2b38),
+        UINT64_C(0x401fa95095db6124), UINT64_C(0xe382a7bcfcfe8f02), UINT64_C(0xbccf2716110e705b),
+        UINT64_C(0xf0c9e731596e0464), UINT64_C(0xd880bb4adc3df460), UINT64_C(0x1c6dd72d5da020a6),
+        UINT64_C(0x8f1ca4bf951b1435), UINT64_C(0x9293458a812d2b38),
     };
     unsigned char key[1000];
     struct shf_hash_key k;
@@ -200,7 +207,8 @@ TEST(avalanche) {
         for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
             struct shf_hash_key k = random_key(id);
             double worst = worst_avalanche(&k, lengths[i], samples);
-            if (worst > limit) FAIL("hash %u, %zu bytes: worst bit is off by %.3f (limit %.3f)", id, lengths[i], worst, limit);
+            if (worst > limit)
+                FAIL("hash %u, %zu bytes: worst bit is off by %.3f (limit %.3f)", id, lengths[i], worst, limit);
         }
     }
 }
@@ -209,23 +217,37 @@ TEST(avalanche) {
 static size_t make_key(int family, uint32_t i, unsigned char *key) {
     uint64_t wide;
     switch (family) {
-    case 0: memcpy(key, &i, 4); return 4;                                /* counters */
-    case 1: wide = i; memcpy(key, &wide, 8); return 8;
-    case 2: wide = (uint64_t)i << 32; memcpy(key, &wide, 8); return 8;   /* only the upper half differs */
-    case 3: wide = (uint64_t)i * 4096; memcpy(key, &wide, 8); return 8;  /* addresses */
-    case 4: wide = __builtin_bswap64(i); memcpy(key, &wide, 8); return 8;
+    case 0: memcpy(key, &i, 4); return 4; /* counters */
+    case 1:
+        wide = i;
+        memcpy(key, &wide, 8);
+        return 8;
+    case 2:
+        wide = (uint64_t)i << 32;
+        memcpy(key, &wide, 8);
+        return 8; /* only the upper half differs */
+    case 3:
+        wide = (uint64_t)i * 4096;
+        memcpy(key, &wide, 8);
+        return 8; /* addresses */
+    case 4:
+        wide = __builtin_bswap64(i);
+        memcpy(key, &wide, 8);
+        return 8;
     case 5: return (size_t)sprintf((char *)key, "user:%u", i);
     case 6: return (size_t)sprintf((char *)key, "%08u", i);
     case 7: memset(key, 0, 16), memcpy(key, &i, 4); return 16;
     case 8: memset(key, 0, 16), memcpy(key + 12, &i, 4); return 16;
     case 9: return (size_t)sprintf((char *)key, "https://example.org/a/rather/long/path/item-%u.html", i);
-    case 10: memset(key, 0, 64), memcpy(key + 20, &i, 4); return 64;     /* a few bits in zeros */
+    case 10: memset(key, 0, 64), memcpy(key + 20, &i, 4); return 64; /* a few bits in zeros */
     case 11: memset(key, 0, 40), memcpy(key + 16, &i, 4); return 40;
     case 12: memset(key, 0xff, 32), memcpy(key + 28, &i, 4); return 32;
     case 13: memset(key, 'x', 8), memcpy(key, &i, 4), memcpy(key + 4, &i, 4); return 8; /* equal halves */
-    case 14: for (int j = 0; j < 4; j++) memcpy(key + 8 * j, &i, 4), memset(key + 8 * j + 4, 0, 4);
+    case 14:
+        for (int j = 0; j < 4; j++) memcpy(key + 8 * j, &i, 4), memset(key + 8 * j + 4, 0, 4);
         return 32; /* equal blocks */
-    case 15: memset(key, 'a', 80); /* 20 positions of two letters */
+    case 15:
+        memset(key, 'a', 80); /* 20 positions of two letters */
         for (unsigned b = 0; b < 20; b++) key[4 * b] = i >> b & 1 ? 'a' : 'b';
         return 80;
     default: return 0;
@@ -233,10 +255,15 @@ static size_t make_key(int family, uint32_t i, unsigned char *key) {
 }
 #define FAMILIES 16
 
+static double root(double x) { /* Newton; tests link without libm */
+    double r = x > 1 ? x : 1;
+    for (int i = 0; i < 60; i++) r = (r + x / r) / 2;
+    return r;
+}
 static double chi_square(const unsigned *count, unsigned buckets, double keys) {
     double expected = keys / buckets, sum = 0;
     for (unsigned b = 0; b < buckets; b++) sum += (count[b] - expected) * (count[b] - expected) / expected;
-    return (sum - buckets) / __builtin_sqrt(2.0 * buckets); /* in standard deviations */
+    return (sum - buckets) / root(2.0 * buckets); /* in standard deviations */
 }
 
 TEST(buckets_are_even) {
@@ -246,8 +273,10 @@ TEST(buckets_are_even) {
         unsigned shift;
         uint64_t mask;
     } fields[] = {
-        {"shard and directory (63..50)", 50, BUCKETS - 1}, {"directory end and b1 (47..34)", 34, BUCKETS - 1},
-        {"b1 and extra (40..33), check", 27, BUCKETS - 1}, {"check, high (31..18)", 18, BUCKETS - 1},
+        {"shard and directory (63..50)", 50, BUCKETS - 1},
+        {"directory end and b1 (47..34)", 34, BUCKETS - 1},
+        {"b1 and extra (40..33), check", 27, BUCKETS - 1},
+        {"check, high (31..18)", 18, BUCKETS - 1},
         {"check, low (13..0)", 0, BUCKETS - 1},
     };
     unsigned *count = malloc(BUCKETS * sizeof *count);

@@ -94,7 +94,8 @@ TEST(full_registry_is_busy) {
            (double)(test_now_ns() - end) / 1e3);
     CHECK(strstr(shf_last_error()->message, path) != NULL);
     CHECK_EQ_INT(shf__registry_count(&g[1]), 1023);
-    for (unsigned i = 1; i < SHF_SLOT_COUNT; i++) CHECK_EQ_INT(shf__registry_is_dead(&g[7], shf__registry_owner(&g[i])), 0);
+    for (unsigned i = 1; i < SHF_SLOT_COUNT; i++)
+        CHECK_EQ_INT(shf__registry_is_dead(&g[7], shf__registry_owner(&g[i])), 0);
     shf__registry_detach(&g[700]);
     CHECK_EQ_INT(registry_up(&g[0], &r, 1000), SHF_OK);
     CHECK_EQ_INT(SHF_OWNER_SLOT(shf__registry_owner(&g[0])), 700);
@@ -150,7 +151,8 @@ static void lock_for_reading(void *arg) {
     int fd = open(s->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) _exit(1);
     for (unsigned i = s->with_r ? 0 : 1; i < SHF_SLOT_COUNT; i++) {
-        struct flock l = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = (off_t)((UINT64_C(1) << 62) + i), .l_len = 1};
+        struct flock l = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_len = 1};
+        l.l_start = (off_t)((UINT64_C(1) << 62) + i);
         int rc = fcntl(fd, F_OFD_SETLK, &l);
         if ((rc == 0) == (i == 1)) _exit(2); /* slot 1 lives */
     }

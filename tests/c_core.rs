@@ -1,0 +1,21 @@
+//! The C engine's own tests: `cargo test` alone runs everything.
+
+use std::{path::Path, process::Command};
+
+#[test]
+fn the_c_tests_pass() {
+    let build = Path::new(env!("CARGO_TARGET_TMPDIR")).join("csrc-check");
+    let output = Command::new("make")
+        .args(["-C", concat!(env!("CARGO_MANIFEST_DIR"), "/csrc"), "-j2", "check"])
+        .arg(format!("BUILD={}", build.display()))
+        .env_remove("MAKEFLAGS")
+        .env_remove("CARGO_MAKEFLAGS")
+        .output()
+        .expect("make is installed");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(output.status.success(), "{}: make -C csrc check\n{text}", output.status);
+    if let Some(line) = text.lines().rev().find(|line| line.contains("passed")) {
+        eprintln!("{line}");
+    }
+}

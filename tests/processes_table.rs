@@ -1,0 +1,502 @@
+//! Many processes on one table: races, sums, and `kill -9`. The processes are this test binary, started again with
+//! a role.
+//!
+//! `SHF_RACE_ROUNDS` (50): rounds of the race to create; `SHF_TORTURE_SECONDS` (5): how long processes are killed;
+//! `SHF_SEED` repeats a run's choices.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{BufRead, BufReader, Lines, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use shf::{Error, Inserted, Table, TableOptions};
+
+mod common;
+
+/// Nobody may wait longer for the lock of a dead process.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[test]
+fn child_process() {
+    let Some((role, arguments)) = common::role() else { return };
+    let path = PathBuf::from(&arguments[0]);
+    match role.as_str() {
+        "create" => racing_creator(&path, &arguments[1]),
+        "add" => adder(&path, arguments[1].parse().unwrap()),
+        "insert" => inserter(&path, &arguments[1], arguments[2].parse().unwrap()),
+        "torture" => torture_writer(
+            &path,
+            Path::new(&arguments[1]),
+            arguments[2].parse().unwrap(),
+            arguments[3].parse().unwrap(),
+        ),
+        "busy" => busy_writer(&path),
+        "hold" => holder(&path),
+        other => panic!("no role {other}"),
+    }
+}
+
+/// A child with its lines in and out.
+struct Helper {
+    child: common::Reaped,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Helper {
+    fn new(mut child: Child) -> Helper {
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        Helper { child: common::Reaped(child), input, output }
+    }
+
+    fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("the child listens");
+    }
+
+    /// The next line of the child that is meant for us: the test harness prints some, too.
+    fn hear(&mut self) -> String {
+        for line in &mut self.output {
+            // The harness may print its progress on the same line, before ours.
+            if let Some((_, rest)) = line.expect("the child's output").split_once("> ") {
+                return rest.to_string();
+            }
+        }
+        panic!("the child ended early: {:?}", self.child.0.wait());
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child.0), signal).expect("the child can be signalled");
+    }
+
+    fn finish(mut self) {
+        drop(self.input);
+        let status = self.child.0.wait().expect("the child can be waited for");
+        assert!(status.success(), "a child failed: {status}");
+    }
+}
+
+/// Lets all of them go, once all are there.
+fn start(helpers: &mut [Helper]) {
+    for helper in helpers.iter_mut() {
+        assert_eq!(helper.hear(), "ready");
+    }
+    for helper in helpers {
+        helper.tell("go");
+    }
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "> {line}").expect("the parent listens");
+    out.flush().expect("the parent listens");
+}
+
+fn commands() -> impl Iterator<Item = String> {
+    std::io::stdin().lines().map(|line| line.expect("the parent's line"))
+}
+
+// ---- the race to create ------------------------------------------------------------------------------------------
+
+fn racing_creator(folder: &Path, me: &str) {
+    say("ready");
+    let mut keep = Vec::new();
+    for command in commands() {
+        let (round, start) = command.split_once(' ').unwrap();
+        let path = folder.join(round);
+        common::sleep_until(start.parse().unwrap());
+        let either = round.parse::<u64>().unwrap() % 2 == 1;
+        let (table, won) = if either {
+            (Table::open_or_create(&path).unwrap(), false)
+        } else {
+            match Table::create(&path) {
+                Ok(table) => (table, true),
+                Err(Error::Exists(_)) => (Table::open(&path).unwrap(), false),
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+        table.put(me, round).unwrap();
+        table.fetch_add("sum", 1).unwrap();
+        keep.clear(); // let go of the table of the last round only now
+        keep.push(table);
+        say(if won { "won" } else { "lost" });
+    }
+}
+
+#[test]
+fn sixty_four_creators_at_once_make_one_table_with_one_winner() {
+    const PROCESSES: usize = 64;
+    let rounds = common::setting("SHF_RACE_ROUNDS", 50);
+    let folder = common::folder();
+    let mut helpers: Vec<_> = (0..PROCESSES)
+        .map(|i| Helper::new(common::child("create", &[&folder.path(), &i.to_string()])))
+        .collect();
+    for helper in &mut helpers {
+        assert_eq!(helper.hear(), "ready");
+    }
+    for round in 0..rounds {
+        let start = common::since_epoch() + 4_000_000;
+        for helper in &mut helpers {
+            helper.tell(&format!("{round} {start}"));
+        }
+        let winners = helpers.iter_mut().filter_map(|helper| (helper.hear() == "won").then_some(())).count();
+        let expected = usize::from(round % 2 == 0);
+        assert_eq!(winners, expected, "round {round}: `create` succeeded {winners} times");
+        let path = folder.path().join(round.to_string());
+        let table = Table::open(&path).unwrap();
+        assert_eq!(table.len().unwrap(), PROCESSES as u64 + 1, "round {round}: not all have the same table");
+        assert_eq!(table.fetch_add("sum", 0).unwrap(), 64);
+        common::assert_consistent(&table);
+        shf::remove(&path).unwrap();
+    }
+    helpers.into_iter().for_each(Helper::finish);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "private names were left behind");
+}
+
+// ---- sums and inserts ---------------------------------------------------------------------------------------------
+
+fn adder(path: &Path, times: u32) {
+    let table = Table::open(path).unwrap();
+    say("ready");
+    commands().next();
+    let mut last = [i64::MIN; 4];
+    for i in 0..times {
+        let slot = (i % 4) as usize;
+        let previous = table.fetch_add(format!("counter {slot}"), 1).unwrap();
+        assert!(previous > last[slot], "a counter went back");
+        last[slot] = previous;
+    }
+    say("done");
+}
+
+#[test]
+fn processes_that_add_at_once_lose_nothing() {
+    const PROCESSES: usize = 6;
+    const TIMES: u32 = 40_000;
+    let folder = common::folder();
+    let path = folder.path().join("t.shf");
+    let table = Table::create(&path).unwrap();
+    let mut helpers: Vec<_> =
+        (0..PROCESSES).map(|_| Helper::new(common::child("add", &[&path, &TIMES.to_string()]))).collect();
+    start(&mut helpers);
+    for helper in &mut helpers {
+        assert_eq!(helper.hear(), "done");
+    }
+    helpers.into_iter().for_each(Helper::finish);
+    let sum: i64 = (0..4).map(|slot| table.fetch_add(format!("counter {slot}"), 0).unwrap()).sum();
+    assert_eq!(sum, 6 * i64::from(TIMES));
+}
+
+fn inserter(path: &Path, me: &str, keys: u32) {
+    let table = Table::open(path).unwrap();
+    say("ready");
+    commands().next();
+    let mut mine = 0;
+    for i in 0..keys {
+        if let Inserted::New(uid) = table.insert(i.to_le_bytes(), me).unwrap() {
+            mine += 1;
+            assert_eq!(table.get_by_uid(uid).unwrap(), Some(me.as_bytes().to_vec()));
+        } else {
+            assert_ne!(table.get(i.to_le_bytes()).unwrap(), Some(me.as_bytes().to_vec()));
+        }
+    }
+    say(&mine.to_string());
+}
+
+#[test]
+fn processes_that_insert_the_same_keys_never_both_win() {
+    const KEYS: u32 = 60_000;
+    let folder = common::folder();
+    let path = folder.path().join("t.shf");
+    let table = Table::create(&path).unwrap();
+    let names = ["north", "east", "south", "west"];
+    let mut helpers: Vec<_> = names
+        .iter()
+        .map(|name| Helper::new(common::child("insert", &[&path, name, &KEYS.to_string()])))
+        .collect();
+    start(&mut helpers);
+    let wins: Vec<u64> = helpers.iter_mut().map(|helper| helper.hear().parse().unwrap()).collect();
+    helpers.into_iter().for_each(Helper::finish);
+    assert_eq!(wins.iter().sum::<u64>(), u64::from(KEYS), "each key is new exactly once: {wins:?}");
+    let mut owned: HashMap<Vec<u8>, u64> = HashMap::new();
+    for entry in &table {
+        *owned.entry(entry.unwrap().value).or_default() += 1;
+    }
+    for (name, wins) in names.iter().zip(wins) {
+        assert_eq!(owned.get(name.as_bytes()).copied().unwrap_or_default(), wins, "{name}");
+    }
+    common::assert_consistent(&table);
+}
+
+// ---- kill -9 ------------------------------------------------------------------------------------------------------
+
+/// What step `n` of the life with this seed does: the same in the writer and in the judge.
+#[derive(Debug)]
+enum Step {
+    Put(u64, Vec<u8>),
+    Remove(u64),
+    Add(u64),
+    Append(u64),
+}
+
+fn step(seed: u64, n: u64) -> Step {
+    let mut random = common::Random::new(seed ^ n.wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let key = random.below(48);
+    match random.below(16) {
+        0..8 => {
+            let len = match random.below(40) {
+                0 => random.below(60_000),
+                1..6 => random.below(9_000),
+                6..12 => 8,
+                _ => random.below(120),
+            };
+            Step::Put(key, common::stamped(random.next(), usize::try_from(len).unwrap()))
+        }
+        8..12 => Step::Remove(key),
+        12..14 => Step::Add(48 + key % 4),
+        _ => Step::Append(52 + key % 4),
+    }
+}
+
+fn life_key(seed: u64, key: u64) -> Vec<u8> {
+    format!("{seed:016x}:{key}").into_bytes()
+}
+
+/// The content of an appended value is bounded, so that a long life stays fast.
+fn appended(old: Option<&[u8]>) -> Vec<u8> {
+    let mut value = old.unwrap_or_default().to_vec();
+    if value.len() > 3_000 {
+        value.clear();
+    }
+    value.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    value
+}
+
+fn add(old: Option<&Vec<u8>>) -> Vec<u8> {
+    let before = old.map_or(0, |value| i64::from_le_bytes(value.as_slice().try_into().unwrap()));
+    (before + 1).to_le_bytes().to_vec()
+}
+
+/// Works until it is killed, and writes before and after each step how far it is: 8 bytes "begun", 8 bytes "done".
+fn torture_writer(path: &Path, log: &Path, seed: u64, reopen: u64) {
+    let log = File::options().write(true).open(log).unwrap();
+    let mut table = Table::open(path).unwrap();
+    for n in 1.. {
+        if n % reopen == 0 {
+            table = Table::open(path).unwrap(); // deaths in attach and detach, too
+        }
+        log.write_at(&n.to_le_bytes(), 0).unwrap();
+        let started = Instant::now();
+        match step(seed, n) {
+            Step::Put(key, value) => drop(table.put(life_key(seed, key), value).unwrap()),
+            Step::Remove(key) => drop(table.remove(life_key(seed, key)).unwrap()),
+            Step::Add(key) => drop(table.fetch_add(life_key(seed, key), 1).unwrap()),
+            Step::Append(key) => drop(table.update(life_key(seed, key), |old| Some(appended(old))).unwrap()),
+        }
+        table.fetch_add("total", 1).unwrap();
+        let waited = started.elapsed();
+        assert!(waited < PATIENCE, "step {n} of {seed:#x} waited {waited:?}");
+        log.write_at(&n.to_le_bytes(), 8).unwrap();
+    }
+}
+
+fn apply(state: &mut HashMap<u64, Vec<u8>>, step: Step) {
+    match step {
+        Step::Put(key, value) => drop(state.insert(key, value)),
+        Step::Remove(key) => drop(state.remove(&key)),
+        Step::Add(key) => {
+            let value = add(state.get(&key));
+            state.insert(key, value);
+        }
+        Step::Append(key) => {
+            let value = appended(state.get(&key).map(Vec::as_slice));
+            state.insert(key, value);
+        }
+    }
+}
+
+struct Life {
+    child: common::Reaped,
+    seed: u64,
+    log: PathBuf,
+}
+
+impl Life {
+    fn begin(folder: &Path, path: &Path, random: &mut common::Random) -> Life {
+        let seed = random.next();
+        let log = folder.join(format!("{seed:016x}.log"));
+        fs::write(&log, [0; 16]).unwrap();
+        let reopen = if random.below(3) == 0 { 5 } else { 1_000_000 };
+        let child = common::child("torture", &[&path, &log, &seed.to_string(), &reopen.to_string()]);
+        Life { child: common::Reaped(child), seed, log }
+    }
+
+    /// Kills the writer, and compares what is stored with what it had acknowledged. Gives the number of steps.
+    fn end(mut self, table: &Table) -> (u64, u64) {
+        if let Some(status) = self.child.0.try_wait().unwrap() {
+            panic!("writer {:#x} ended by itself: {status}", self.seed);
+        }
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
+        let log = fs::read(&self.log).unwrap();
+        let begun = u64::from_le_bytes(log[..8].try_into().unwrap());
+        let done = u64::from_le_bytes(log[8..].try_into().unwrap());
+        fs::remove_file(&self.log).unwrap();
+
+        let started = Instant::now();
+        let stored: HashMap<u64, Vec<u8>> = (0..56)
+            .filter_map(|key| table.get(life_key(self.seed, key)).unwrap().map(|value| (key, value)))
+            .collect();
+        let reading = started.elapsed();
+        let mut expected = HashMap::new();
+        (1..=done).for_each(|n| apply(&mut expected, step(self.seed, n)));
+        if stored != expected {
+            assert_eq!(begun, done + 1, "writer {:#x} lost an acknowledged step up to {done}", self.seed);
+            apply(&mut expected, step(self.seed, begun));
+            assert!(
+                stored == expected,
+                "writer {:#x}: neither {done} nor {begun} steps give what is stored (the last: {:?})",
+                self.seed,
+                step(self.seed, begun)
+            );
+        }
+        let started = Instant::now();
+        for key in 0..56 {
+            table.remove(life_key(self.seed, key)).unwrap();
+        }
+        table.put("survivor", "works").unwrap();
+        let waited = reading + started.elapsed();
+        assert!(waited < PATIENCE, "the survivor waited {waited:?} after {:#x}", self.seed);
+        (begun, done)
+    }
+}
+
+#[test]
+fn processes_killed_at_random_lose_no_acknowledged_step_and_stop_nobody() {
+    let seed = common::seed("kill -9");
+    let mut random = common::Random::new(seed);
+    let end = Instant::now() + Duration::from_secs(common::setting("SHF_TORTURE_SECONDS", 5));
+    let folder = common::folder();
+    let path = folder.path().join("t.shf");
+    let table = TableOptions::new().max_bytes(1 << 30).create(&path).unwrap();
+    let mut lives: Vec<_> = (0..4).map(|_| Life::begin(folder.path(), &path, &mut random)).collect();
+    let (mut deaths, mut begun, mut done) = (0u32, 0, 0);
+    while Instant::now() < end {
+        thread::sleep(Duration::from_micros(random.below(60_000)));
+        let life = lives.swap_remove(random.index(lives.len()));
+        let steps = life.end(&table);
+        begun += steps.0;
+        done += steps.1;
+        deaths += 1;
+        if deaths % 8 == 0 {
+            common::assert_consistent(&table);
+        }
+        lives.push(Life::begin(folder.path(), &path, &mut random));
+    }
+    for life in lives {
+        let steps = life.end(&table);
+        begun += steps.0;
+        done += steps.1;
+        deaths += 1;
+    }
+    let total = u64::try_from(table.fetch_add("total", 0).unwrap()).unwrap();
+    eprintln!("{deaths} deaths, {done} steps acknowledged, {total} counted, {begun} begun");
+    assert!(done <= total && total <= begun, "{done} acknowledged <= {total} counted <= {begun} begun");
+    assert_eq!(table.len().unwrap(), 2, "all that the dead had stored was removed");
+    common::assert_consistent(&table);
+    drop(table);
+    let table = Table::open(&path).unwrap();
+    common::assert_consistent(&table);
+    assert_eq!(table.stats().unwrap().handles, 1, "the slots of the dead came back");
+}
+
+/// All keys at once die with their handle: the next user need not wait for anybody.
+fn holder(path: &Path) {
+    let _table = Table::open(path).unwrap();
+    say("ready");
+    commands().next();
+}
+
+#[test]
+fn a_table_whose_last_user_was_killed_opens_at_once_and_whole() {
+    let folder = common::folder();
+    let path = folder.path().join("t.shf");
+    {
+        let table = Table::create(&path).unwrap();
+        for i in 0..10_000u32 {
+            table.put(i.to_le_bytes(), "value").unwrap();
+        }
+    }
+    for _ in 0..5 {
+        let mut helper = Helper::new(common::child("hold", &[&path]));
+        assert_eq!(helper.hear(), "ready");
+        helper.signal(Signal::KILL);
+        drop(helper);
+        let started = Instant::now();
+        let table = Table::open(&path).unwrap();
+        assert!(started.elapsed() < PATIENCE);
+        assert_eq!(table.len().unwrap(), 10_000);
+        common::assert_consistent(&table);
+    }
+}
+
+// ---- stopped, not dead --------------------------------------------------------------------------------------------
+
+/// Replaces a large value as fast as it can: much of its time it holds one lock.
+fn busy_writer(path: &Path) {
+    let table = Table::open(path).unwrap();
+    say("ready");
+    for n in 0u64.. {
+        table.put("key", n.to_le_bytes()).unwrap();
+        table.put("key", [7; 6_000]).unwrap();
+    }
+}
+
+#[test]
+fn a_stopped_owner_is_waited_for_and_never_robbed() {
+    let folder = common::folder();
+    let path = folder.path().join("t.shf");
+    let table = TableOptions::new().lock_timeout(Duration::from_millis(40)).create(&path).unwrap();
+    table.put("key", "value").unwrap();
+    let mut helper = Helper::new(common::child("busy", &[&path]));
+    assert_eq!(helper.hear(), "ready");
+    let mut timeouts = 0;
+    for _ in 0..400 {
+        thread::sleep(Duration::from_micros(700));
+        helper.signal(Signal::STOP);
+        thread::sleep(Duration::from_millis(1));
+        let started = Instant::now();
+        let result = table.replace("key", [1; 6_000]);
+        let waited = started.elapsed();
+        assert!(table.get("key").unwrap().is_some(), "readers need no lock");
+        match result {
+            Ok(old) => assert!(old.is_some()),
+            Err(Error::Timeout(_)) => {
+                assert!(waited >= Duration::from_millis(30) && waited < PATIENCE, "{waited:?}");
+                timeouts += 1;
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+        helper.signal(Signal::CONT);
+        if timeouts == 3 {
+            break;
+        }
+    }
+    if timeouts == 0 {
+        eprintln!("the writer was never stopped inside its lock: nothing was proved");
+    }
+    helper.signal(Signal::STOP);
+    helper.signal(Signal::KILL);
+    drop(helper);
+    let started = Instant::now();
+    table.put("key", "value").unwrap();
+    assert!(started.elapsed() < PATIENCE, "a dead owner is not waited for, even if it was stopped before");
+    common::assert_consistent(&table);
+}
