@@ -2,7 +2,7 @@
 //!
 //! Environment: `SHF_BINDINGS` = `auto` (default: generate, or fall back to the checked-in ones with a
 //! warning) | `generate` (fail without libclang) | `checked-in`; `SHF_WERROR=1`; `SHF_SANITIZE` =
-//! `address` | `undefined`; `DOCS_RS` (no C compiler, no libclang).
+//! `address` | `undefined` | both with a comma (gcc); `DOCS_RS` (no C compiler, no libclang).
 
 use std::{
     env, fs,
@@ -134,7 +134,14 @@ fn compile_core() {
             .flag(format!("-fsanitize={kind}"))
             .flag("-fno-omit-frame-pointer")
             .flag("-fno-sanitize-recover=all");
-        println!("cargo::rustc-link-arg=-fsanitize={kind}");
+        // rustc links with -nodefaultlibs, so the runtime is named; before libc, as it asks for.
+        for kind in kind.split(',') {
+            match kind {
+                "address" => println!("cargo::rustc-link-lib=dylib=asan"),
+                "undefined" => println!("cargo::rustc-link-lib=dylib=ubsan"),
+                other => panic!("SHF_SANITIZE={other}: expected address, undefined, or both with a comma"),
+            }
+        }
     }
     build.files(sources).compile("shf");
 }

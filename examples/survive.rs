@@ -335,7 +335,7 @@ fn judge(
     let keys = table.len()?;
     let expected_keys = different + notes + counters + 1;
     if keys != expected_keys {
-        eprintln!("survive: {keys} keys in the table, {} expected", expected_keys);
+        eprintln!("survive: {keys} keys in the table, {expected_keys} expected");
         good = false;
     }
     let report = table.check()?;

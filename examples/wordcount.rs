@@ -153,7 +153,7 @@ fn watch(
     let all = u64::try_from(workers.len())?;
     let mut failed = 0;
     while !workers.is_empty() {
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(5));
         bar.set_position(control.counter("bytes")?);
         if control.counter("workers")? == all {
             folder = None;

@@ -417,6 +417,26 @@ fn processes_killed_at_random_lose_no_acknowledged_step_and_stop_nobody() {
     assert_eq!(table.stats().unwrap().handles, 1, "the slots of the dead came back");
 }
 
+#[test]
+fn a_check_beside_live_writers_gives_no_false_alarm() {
+    let mut random = common::Random::new(common::seed("check beside writers"));
+    let folder = common::folder();
+    let path = folder.path().join("t.shf");
+    let table = TableOptions::new().max_bytes(1 << 30).create(&path).unwrap();
+    let lives: Vec<_> = (0..4).map(|_| Life::begin(folder.path(), &path, &mut random)).collect();
+    let end = Instant::now() + Duration::from_secs(common::setting("SHF_TORTURE_SECONDS", 3));
+    let mut alarm = None;
+    while Instant::now() < end && alarm.is_none() {
+        alarm = Some(table.check().unwrap()).filter(|report| !report.is_consistent());
+    }
+    for life in lives {
+        life.end(&table);
+    }
+    let quiet = table.check().unwrap();
+    assert!(quiet.is_consistent(), "{quiet:?} when nobody writes; beside writers: {alarm:?}");
+    assert!(alarm.is_none(), "a false alarm, all is well when nobody writes: {alarm:?}");
+}
+
 /// All keys at once die with their handle: the next user need not wait for anybody.
 fn holder(path: &Path) {
     let _table = Table::open(path).unwrap();

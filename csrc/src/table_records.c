@@ -9,7 +9,8 @@
  * CLEANER    runs inside operations that made garbage, when garbage is over a quarter of the chunks and at least two
  *            are closed. victim = the one with most dead of the next 32 behind the clock hand (`predecessor`; the
  *            hand keeps the chunk before the victim, so that unlinking is one store). g bytes of garbage pay for a
- *            look at max(8 g, 1 KiB) of the victim: what lives (the slot found by the record's key names it) is
+ *            look at 8 g of the victim, one record at least (a floor of 1 KiB made each replace of a 16-byte record look
+ *            64 others up; 8 g is enough, since a victim is a quarter dead or more on average): what lives (the slot found by the record's key names it) is
  *            copied to head and its slot's reference moved in one SLOT step. An empty victim is freed in UNCHUNK.
  *            position, predecessor and victim are single words: position only moves on after a move was disarmed;
  *            predecessor is stored before victim.
@@ -294,7 +295,6 @@ static int clean_victim(struct shf_table *t, struct shf_shm_shard *s, uint64_t b
 }
 
 SHF_COLD static void clean_more(struct shf_table *t, struct shf_shm_shard *s, uint64_t garbage) {
-    uint64_t budget = 8 * garbage < 1024 ? 1024 : 8 * garbage;
     if (shm_load_relaxed32(&s->victim) == 0) {
         struct shf_shm_chunk *c = chunk_of(t, s, shm_load_relaxed32(&s->chunks), NULL, NULL);
         if (c == NULL) return;
@@ -303,7 +303,7 @@ SHF_COLD static void clean_more(struct shf_table *t, struct shf_shm_shard *s, ui
         if (c == NULL || shm_load_relaxed32(&c->next) == 0) return; /* fewer than two closed chunks */
         if (!choose_victim(t, s, UINT32_MAX / 2)) return;
     }
-    (void)clean_victim(t, s, budget, 0); /* no room now: a later operation goes on */
+    (void)clean_victim(t, s, 8 * garbage, 0); /* no room now: a later operation goes on */
 }
 
 void shf__records_clean(struct shf_table *t, struct shf_shm_shard *s, uint64_t garbage) {

@@ -18,8 +18,10 @@ int main(void) {
     if (shf_table_anonymous("consumer", NULL, &t) != SHF_OK) return puts(shf_last_error()->message), 2;
     if (shf_table_put(t, "key", 3, "value", 5, NULL) != SHF_OK) return 3;
     if (shf_table_get(t, "key", 3, buf, sizeof buf, &n) != SHF_OK || n != 5 || memcmp(buf, "value", 5) != 0) return 4;
+    struct shf_bytes absent = {SHF_ABSENT, 0}, one = {"1", 1}; /* a symbol of data too */
+    if (shf_table_cas(t, "new", 3, &absent, &one, NULL, 0, NULL) != SHF_OK) return 5;
     shf_table_close(t);
-    return SHF_ABSENT != NULL ? 0 : 5;
+    return 0;
 }
 END
 cat >"$dir/consumer.cpp" <<'END'
