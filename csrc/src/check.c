@@ -16,6 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Numbers by page: open addressing, grown as needed. */
+struct tally {
+    uint32_t *page, *live;
+    uint32_t size, used;
+};
+
 struct walk {
     struct shf_table *t;
     struct shf_table_report *report; /* NULL: statistics only */
@@ -23,6 +29,10 @@ struct walk {
     uint64_t *reached; /* bit a page */
     uint32_t pages;    /* bits in it */
     int locked;        /* exact: counts and flags can be compared */
+    struct tally seen; /* pages reached from the shard that is being walked */
+    uint32_t suspect;  /* a page that names the shard and was not reached before; 0 = none */
+    uint64_t suspect_word;
+    int leaked;        /* nor now, and under the lock its word is the same still */
 };
 
 static void __attribute__((format(printf, 2, 3))) problem(struct walk *w, const char *format, ...) {
@@ -35,31 +45,7 @@ static void __attribute__((format(printf, 2, 3))) problem(struct walk *w, const 
     }
 }
 
-/* Marks a page; 0 if it was marked already. */
-static int reach(struct walk *w, uint32_t page) {
-    if (page >= w->pages) return 1; /* came after the walk began */
-    uint64_t bit = UINT64_C(1) << (page % 64);
-    int fresh = (w->reached[page / 64] & bit) == 0;
-    w->reached[page / 64] |= bit;
-    return fresh;
-}
-static int is_reached(const struct walk *w, uint32_t page) {
-    return page >= w->pages || (w->reached[page / 64] >> (page % 64) & 1);
-}
-
-/* The map word of a head page, if it is of that state and this shard; 0 if not. */
-static uint64_t owned(struct walk *w, uint32_t shard, uint32_t page, enum shf_page_state state) {
-    struct shf_shm_map_entry *e = shf__pages_entry(&w->t->region, page);
-    uint64_t word = e ? shm_load_acquire(&e->word) : 0;
-    if (shf_page_state(word) != state || shf_page_owner(word) != shard) return 0;
-    return shf__region_at(&w->t->region, (uint64_t)page * SHF_PAGE, (uint64_t)shf_page_length(word) * SHF_PAGE) ? word : 0;
-}
-
-/* Per chunk: living units, gathered from the slots. Open addressing by page; grown as needed. */
-struct tally {
-    uint32_t *page, *live;
-    uint32_t size, used;
-};
+/* Adds to a page's number. 0: no memory. */
 static int tally_add(struct tally *y, uint32_t page, uint32_t units) {
     if (y->used * 2 >= y->size) {
         struct tally bigger = {NULL, NULL, y->size ? y->size * 2 : 64, 0};
@@ -82,11 +68,41 @@ static int tally_add(struct tally *y, uint32_t page, uint32_t units) {
     y->live[i] += units;
     return 1;
 }
-static uint32_t tally_get(const struct tally *y, uint32_t page) {
+static int tally_has(const struct tally *y, uint32_t page) {
     if (y->size == 0) return 0;
     uint32_t i = page * 2654435761u % y->size;
     while (y->page[i] != 0 && y->page[i] != page) i = (i + 1) % y->size;
-    return y->page[i] == page ? y->live[i] : 0;
+    return y->page[i] == page;
+}
+static uint32_t tally_get(const struct tally *y, uint32_t page) {
+    if (!tally_has(y, page)) return 0;
+    uint32_t i = page * 2654435761u % y->size;
+    while (y->page[i] != page) i = (i + 1) % y->size;
+    return y->live[i];
+}
+static void tally_free(struct tally *y) {
+    free(y->page);
+    free(y->live);
+    *y = (struct tally){NULL, NULL, 0, 0};
+}
+
+/* Marks a page; 0 if this walk of this shard was there already. (Another shard may have had the page a moment ago.) */
+static int reach(struct walk *w, uint32_t page) {
+    int fresh = !tally_has(&w->seen, page);
+    if (!tally_add(&w->seen, page, 0)) w->locked = 0; /* no memory to be exact */
+    if (page < w->pages) w->reached[page / 64] |= UINT64_C(1) << (page % 64);
+    return fresh;
+}
+static int is_reached(const struct walk *w, uint32_t page) {
+    return page >= w->pages || (w->reached[page / 64] >> (page % 64) & 1);
+}
+
+/* The map word of a head page, if it is of that state and this shard; 0 if not. */
+static uint64_t owned(struct walk *w, uint32_t shard, uint32_t page, enum shf_page_state state) {
+    struct shf_shm_map_entry *e = shf__pages_entry(&w->t->region, page);
+    uint64_t word = e ? shm_load_acquire(&e->word) : 0;
+    if (shf_page_state(word) != state || shf_page_owner(word) != shard) return 0;
+    return shf__region_at(&w->t->region, (uint64_t)page * SHF_PAGE, (uint64_t)shf_page_length(word) * SHF_PAGE) ? word : 0;
 }
 
 /* T3, T4 for one slot. */
@@ -232,7 +248,7 @@ static void walk_grave(struct walk *w, uint32_t shard) {
 
 static int walk_shard(struct walk *w, uint32_t shard) {
     struct shf_shm_shard *s = &w->t->shards[shard];
-    struct tally y = {NULL, NULL, 0, 0};
+    struct tally y = {NULL, NULL, 0, 0}; /* living units of each chunk, gathered from the slots */
     uint64_t keys;
     int locked = w->locked;
     if (locked) {
@@ -254,20 +270,28 @@ static int walk_shard(struct walk *w, uint32_t shard) {
     }
     w->stats->keys += keys;
     w->stats->recoveries += shm_load_relaxed32(&s->recoveries);
+    if (w->suspect != 0) {
+        struct shf_shm_map_entry *e = shf__pages_entry(&w->t->region, w->suspect);
+        w->leaked = !is_reached(w, w->suspect) && e != NULL && shm_load_acquire(&e->word) == w->suspect_word;
+    }
     if (locked) shf__table_unlock(s);
     w->locked = locked;
-    free(y.page);
-    free(y.live);
+    tally_free(&y);
+    tally_free(&w->seen);
     return SHF_OK;
 }
 
-/* Walks the shard again for its marks only. */
-static int walk_again(struct walk *w, uint32_t shard) {
+/* Walks the shard again: is this page leaked? 1, 0 or an error. */
+static int is_leaked(struct walk *w, uint32_t shard, uint32_t page, uint64_t word) {
     struct shf_table_stats ignored = {0};
     struct walk again = *w;
     again.stats = &ignored;
     again.report = NULL;
-    return walk_shard(&again, shard);
+    again.seen = (struct tally){NULL, NULL, 0, 0};
+    again.suspect = page;
+    again.suspect_word = word;
+    int rc = walk_shard(&again, shard);
+    return rc == SHF_OK ? again.leaked : rc;
 }
 
 /* The first head at or behind *page, by a walk from page 0. The allocator lock is held. */
@@ -308,10 +332,9 @@ static int walk_pages(struct walk *w) {
         case SHF_PAGE_LARGE:
             if (!w->locked || w->report == NULL || is_reached(w, head)) break;
             if (owner < SHF_SHARD_COUNT) {
-                int walked = walk_again(w, owner);
-                if (walked != SHF_OK) return walked;
-                struct shf_shm_map_entry *e = shf__pages_entry(r, head);
-                if (is_reached(w, head) || e == NULL || shm_load_acquire(&e->word) != word) break;
+                int leaked = is_leaked(w, owner, head, word);
+                if (leaked < 0) return leaked;
+                if (!leaked) break;
             }
             w->report->leaked_pages += length;
             problem(w, "T7: page %u (state %d, %u pages) names shard %u, which does not reach it", head,
@@ -327,7 +350,7 @@ static int walk_pages(struct walk *w) {
 }
 
 static int walk_all(struct shf_table *t, struct shf_table_report *report, struct shf_table_stats *stats) {
-    struct walk w = {t, report, stats, NULL, 0, !t->region.read_only};
+    struct walk w = {t, report, stats, NULL, 0, !t->region.read_only, {NULL, NULL, 0, 0}, 0, 0, 0};
     int rc = SHF_OK;
     (void)shf__region_refresh(&t->region);
     w.pages = (uint32_t)(atomic_load_explicit(&t->region.size, memory_order_relaxed) / SHF_PAGE);

@@ -192,7 +192,7 @@ struct shf_shm_shard {
     shf_au32 position;     /* 44 cleaner: next unit in the victim to look at */
     shf_au32 record_units; /* 48 units of all chunks, headers included */
     shf_au32 removes;      /* 52 removes, for the flag recomputation */
-    shf_au32 recoveries;   /* 56 armed steps finished or runs given back for a dead owner */
+    shf_au32 recoveries;   /* 56 locks taken over from the dead */
     uint32_t pad2;         /* 60 */
     /* intent line: a step's after-images. Valid while arm != 0 */
     shf_au64 arm;          /* 64 op 8 | slot's offset in units; 0 = disarmed */

@@ -8,7 +8,8 @@
  *
  * STEPS      under the grow lock, which is taken with no other lock held
  *    G0  look whether somebody else's growth (or free) has made such a run: then done. So N processes that ask
- *        at once do not grow N times. (allocator lock, inside the grow lock)
+ *        at once do not grow N times. The hand makes two steps before the file grows (ahead as well as when asked): a
+ *        clear frees more runs than there are hints. (allocator lock, inside the grow lock)
  *    G1  fallocate [end, end') in slices of at most 256 KiB, RLIMIT_FSIZE looked at before each (else SIGXFSZ
  *        kills). If the extent does not fit (full tmpfs, max_bytes near), once more with the asked pages only. What
  *        a failed growth had allocated beyond the old file size is cut off again (a memfd refuses, no harm).
@@ -186,17 +187,23 @@ static void populate(struct shf_pages *p, const struct plan *g) {
         (void)os_populate_write(new_page(p->region, g->first), (size_t)g->total * SHF_PAGE);
 }
 
-/* SHF_OK if there is a run of n pages with a hint. Looks once round with the hand if asked to. */
-static int look(struct shf_pages *p, uint32_t n, int all_round) {
-    int found = 0, wrapped = 0, passes = 0, rc;
-    uint32_t page;
+/* How far the hand goes before the file grows: so long the free runs without a hint last, it does not grow. */
+#define STEPS_BEFORE_GROWTH 2
+#define ALL_ROUND UINT32_MAX
+
+/* SHF_OK if there is a run of n pages with a hint; the hand makes up to `steps` of SHF_HAND_WORDS heads, or goes all
+ * round. */
+static int look(struct shf_pages *p, uint32_t n, uint32_t steps) {
+    int found = 0, wrapped = 0, rounds = 0, rc;
+    uint32_t page, step = 0;
     do {
         if ((rc = shf__pages_lock(p)) != SHF_OK) return rc;
         if ((page = shf__pages_find(p, n)) != 0) shf__pages_push(p, page, shf_page_length(shm_load_relaxed(&shf__pages_entry(p->region, page)->word)));
-        if (page == 0 && all_round) rc = shf__pages_hand(p, n, SHF_HAND_WORDS, &found, &wrapped);
+        if (page == 0 && step < steps) rc = shf__pages_hand(p, n, SHF_HAND_WORDS, &found, &wrapped);
         shf__pages_unlock(p);
-        passes += wrapped;
-    } while (rc == SHF_OK && page == 0 && all_round && (found || passes < 2)); /* the first pass begins anywhere */
+        rounds += wrapped;
+        wrapped = 0;
+    } while (rc == SHF_OK && page == 0 && step++ < steps && (found || rounds < 2)); /* the first round begins anywhere */
     return rc != SHF_OK ? rc : page != 0 ? SHF_OK : SHF__GROW;
 }
 
@@ -206,7 +213,7 @@ int shf__pages_grow(struct shf_pages *p, uint32_t n) {
     if (n == 0 || n >= SHF_PAGES_MAX / 2) return no_space(p, 0, 0, "a run of %llu pages cannot be", n);
     int rc = shf__lock(p->registry, &r->header->grow_word, NULL);
     if (rc != SHF_OK) return rc;
-    rc = look(p, n, 0); /* G0 */
+    rc = look(p, n, STEPS_BEFORE_GROWTH); /* G0 */
     if (rc != SHF__GROW) {
         shf__unlock(&r->header->grow_word);
         return rc;
@@ -215,7 +222,7 @@ int shf__pages_grow(struct shf_pages *p, uint32_t n) {
     if (rc == SHF_OK) tell(p, &g);
     shf__unlock(&r->header->grow_word);
     if (rc == SHF_OK) populate(p, &g);
-    if (rc == SHF_ERR_NO_SPACE && look(p, n, 1) == SHF_OK) return SHF_OK;
+    if (rc == SHF_ERR_NO_SPACE && look(p, n, ALL_ROUND) == SHF_OK) return SHF_OK;
     return rc;
 }
 
@@ -224,13 +231,17 @@ void shf__pages_grow_ahead(struct shf_pages *p) {
     if (p->region->read_only || os_now_ns() < atomic_load_explicit(&p->ahead_not_before, memory_order_relaxed)) return;
     if (!shf__trylock(p->registry, &p->region->header->grow_word)) return;
     struct plan g;
-    int rc = grow_locked(p, SHF_CHUNK_LIKE, &g, 1);
-    if (rc == SHF_OK) tell(p, &g);
+    int rc = look(p, SHF_CHUNK_LIKE, STEPS_BEFORE_GROWTH), grown = 0; /* G0 */
+    if (rc == SHF__GROW) {
+        rc = grow_locked(p, SHF_CHUNK_LIKE, &g, 1);
+        grown = rc == SHF_OK;
+        if (grown) tell(p, &g);
+    }
     shf__unlock(&p->region->header->grow_word);
     atomic_store_explicit(&p->want_ahead, 0, memory_order_relaxed);
-    if (rc == SHF_OK)
+    if (grown)
         populate(p, &g);
-    else
+    if (rc != SHF_OK)
         atomic_store_explicit(&p->ahead_not_before, os_now_ns() + 100 * UINT64_C(1000000), memory_order_relaxed);
     shf__pages_fill_reserve(p);
 }

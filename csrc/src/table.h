@@ -257,13 +257,13 @@ static inline void shf_apply_put(struct shf_shm_shard *s, shf_au64 *slot, uint64
 }
 #define SHF_ARM(op, units) ((uint64_t)(op) << 56 | (units))
 int shf__table_recover(struct shf_table *t, struct shf_shm_shard *s);
-int shf__table_lock_slow(struct shf_table *t, struct shf_shm_shard *s);
+int shf__table_lock_slow(struct shf_table *t, struct shf_shm_shard *s, int taken_over);
 /* Takes the shard's lock and finishes what a death left. */
 static inline int shf__table_lock(struct shf_table *t, struct shf_shm_shard *s) {
-    int rc = shf__lock(&t->registry, &s->word, NULL);
+    int taken_over = 0, rc = shf__lock(&t->registry, &s->word, &taken_over);
     if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
-    if (SHF_UNLIKELY(shm_load_relaxed(&s->arm) != 0 || shm_load_relaxed32(&s->run) != 0))
-        return shf__table_lock_slow(t, s);
+    if (SHF_UNLIKELY((shm_load_relaxed(&s->arm) | shm_load_relaxed32(&s->run)) != 0 || taken_over))
+        return shf__table_lock_slow(t, s, taken_over);
     return SHF_OK;
 }
 static inline void shf__table_unlock(struct shf_shm_shard *s) { shf__unlock(&s->word); }

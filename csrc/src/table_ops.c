@@ -303,10 +303,10 @@ SHF_COLD static int fill_large(struct op *o) {
     return SHF_OK;
 }
 
-static int too_long(struct op *o) {
-    return shf__fail(SHF_ERR_TOO_LONG, 0, "put", o->t->region.path,
-                     "%s: key and value are %llu bytes together, the limit is 4294967295", o->t->region.path,
-                     (unsigned long long)o->target.klen + o->desired.len);
+SHF_COLD static int too_long(struct shf_table *t, size_t klen, size_t vlen) {
+    return shf__fail(SHF_ERR_TOO_LONG, 0, "change", t->region.path,
+                     "%s: key (%zu bytes) and value (%zu) are together beyond the limit of 4294967295", t->region.path,
+                     klen, vlen);
 }
 
 /* One operation on one key. `held`: the shard's lock is held already and the key was looked up (found, *held). */
@@ -316,8 +316,8 @@ static int run_from(struct op *o, const struct shf_found *held, int found) {
     if (SHF_UNLIKELY(t->region.read_only))
         return shf__fail(SHF_ERR_READ_ONLY, 0, "change", t->region.path, "%s: this handle is read-only", t->region.path);
     if (!o->desired_absent) {
-        if (SHF_UNLIKELY(o->target.klen > UINT32_MAX || o->desired.len > UINT32_MAX - o->target.klen))
-            return too_long(o);
+        if (SHF_UNLIKELY(o->desired.len > UINT32_MAX - o->target.klen))
+            return too_long(t, o->target.klen, o->desired.len);
         if (SHF_UNLIKELY(is_large(o)) && (rc = fill_large(o)) != SHF_OK) {
             if (o->large_page) shf__pages_pending_finish(&t->pages, o->large_page, o->large_entry, 1);
             return rc;
@@ -366,7 +366,12 @@ static inline struct op op_key(struct shf_table *t, enum kind kind, const void *
 static inline void op_store(struct op *o, const void *val, size_t vlen) {
     o->desired.data = val, o->desired.len = vlen, o->desired_absent = 0;
 }
-#define CHECK_KEY(t, key, klen) SHF_CHECK_ARGS((t) != NULL && ((key) != NULL || (klen) == 0))
+/* A key that is too long is not even hashed: it is in no table. */
+#define CHECK_KEY(t, key, klen)                                                                                        \
+    do {                                                                                                               \
+        SHF_CHECK_ARGS((t) != NULL && ((key) != NULL || (klen) == 0));                                                 \
+        if (SHF_UNLIKELY((klen) > UINT32_MAX)) return too_long(t, klen, 0);                                            \
+    } while (0)
 #define CHECK_VALUE(val, vlen) SHF_CHECK_ARGS((val) != NULL || (vlen) == 0)
 
 /* ---- the public calls --------------------------------------------------------------------------------- */

@@ -388,10 +388,7 @@ int shf_table_next(struct shf_table *t, uint64_t *position, void *key, size_t kc
             if (end < 0) return end;
             if (end == 0) continue;
             c = now;
-            if (found != SHF_FOUND) {
-                *position = cursor_position(&c);
-                break;
-            }
+            if (found != SHF_FOUND) break; /* on, in the next interval or shard */
             *klen = kn, *vlen = vn;
             if (kn > kcap || vn > vcap) return SHF_TRUNCATED;
             if (uid != NULL) *uid = number;

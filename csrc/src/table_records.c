@@ -70,6 +70,7 @@ void shf__record_write(shf_au64 *at, const void *key, size_t klen, const void *v
 }
 
 void shf__record_key(const struct shf_found *f, void *buf, size_t n) {
+    if (n == 0) return; /* buf may be NULL */
     if (shf_is_large(f->word0)) {
         shm_copy_out(buf, f->record, SHF_LARGE_HEADER, n);
         return;

@@ -244,12 +244,12 @@ int shf__table_recover(struct shf_table *t, struct shf_shm_shard *s) {
         shf_compiler_fence();
         shm_store_relaxed32(&s->run, 0);
     }
-    shm_store_relaxed32(&s->recoveries, shm_load_relaxed32(&s->recoveries) + 1);
     return SHF_OK;
 }
 
-SHF_COLD int shf__table_lock_slow(struct shf_table *t, struct shf_shm_shard *s) {
+SHF_COLD int shf__table_lock_slow(struct shf_table *t, struct shf_shm_shard *s, int taken_over) {
     int rc = shf__table_recover(t, s);
+    if (taken_over) shm_store_relaxed32(&s->recoveries, shm_load_relaxed32(&s->recoveries) + 1);
     if (rc != SHF_OK) shf__table_unlock(s);
     return rc;
 }
