@@ -209,7 +209,7 @@ struct shf_shm_shard {
     shf_au64 new_version;  /* 120 */
     /* read line: all that a reader needs of the shard */
     shf_au64 version;      /* 128 moves before memory that readers may hold is reused */
-    shf_au64 directory;    /* 136 (depth ^ SHF_DIR_INLINE) << 32 | page; page 0 = the inline entries */
+    shf_au64 directory;    /* 136 byte offset of the entries | 15 - depth; at first the inline ones */
     shf_au32 entries[8];   /* 144 inline directory: page numbers of segments, 0 = none yet */
     uint64_t pad0[2];      /* 176 */
     /* grave line: what clear cut off and nobody has freed yet */

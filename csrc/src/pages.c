@@ -118,7 +118,8 @@ int shf__pages_inside(struct shf_region *r, uint32_t page, uint32_t n) {
     return (uint64_t)page + n <= shf__pages_limit(r);
 }
 
-struct shf_shm_map_entry *shf__pages_entry(struct shf_region *r, uint32_t page) {
+/* A page whose entry the straight way could not find: the file has grown, or the map makes no sense. */
+SHF_COLD static struct shf_shm_map_entry *entry_slow(struct shf_region *r, uint32_t page) {
     if (SHF_UNLIKELY(!shf__pages_inside(r, page, 1))) return NULL;
     struct shf_shm_map_entry *map = shf__pages_map_page(r, page / SHF_MAP_ENTRIES);
     if (SHF_UNLIKELY(map == NULL)) {
@@ -128,6 +129,20 @@ struct shf_shm_map_entry *shf__pages_entry(struct shf_region *r, uint32_t page) 
         if (map == NULL) return NULL;
     }
     return map + page % SHF_MAP_ENTRIES;
+}
+
+/* Root, middle, map page: three loads, one compare for each bound (replace and remove come here several times). */
+struct shf_shm_map_entry *shf__pages_entry(struct shf_region *r, uint32_t page) {
+    size_t size = atomic_load_explicit(&r->size, memory_order_relaxed);
+    uint64_t at = (uint64_t)page * SHF_PAGE;
+    if (SHF_UNLIKELY(at >= size)) return entry_slow(r, page);
+    const shf_au32 *root = (const shf_au32 *)(const void *)(r->base + SHF_ROOT_PAGE * SHF_PAGE);
+    _Static_assert((uint64_t)SHF_MAP_ENTRIES * SHF_MIDDLE_ENTRIES == 1u << 18, "root index");
+    at = (uint64_t)shm_load_acquire32(root + (page >> 18 & (SHF_ROOT_ENTRIES - 1))) * SHF_PAGE;
+    if (SHF_UNLIKELY(at - 1 >= size - 1)) return entry_slow(r, page); /* 0 or beyond */
+    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(r->base + at) + (page >> 8 & 1023)) * SHF_PAGE;
+    if (SHF_UNLIKELY(at - 1 >= size - 1)) return entry_slow(r, page);
+    return (struct shf_shm_map_entry *)(void *)(r->base + at) + page % SHF_MAP_ENTRIES;
 }
 
 /* 1 if this handle has less address space than the file is long: what lies beyond is out of its reach, not wrong. */

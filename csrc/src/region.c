@@ -296,7 +296,7 @@ static int build(int fd, const char *path, const struct shf_region_params *p, un
                          "no address space to create '%s' (RLIMIT_AS, locked memory)", path);
     if (rc < 0) return fail_os(rc, place, path, "map");
     base = mapped;
-    /* All else, registry, hints and object, is zero as it comes from fallocate. */
+    /* All else, registry, hints and most of the object, is zero as it comes from fallocate. */
     map = (struct shf_shm_map_entry *)(void *)(base + SHF_MAP_PAGE * SHF_PAGE);
     put_run(map, 0, 1);
     put_run(map, SHF_REGISTRY_PAGE, SHF_HINTS_PAGE - SHF_REGISTRY_PAGE);
@@ -307,6 +307,7 @@ static int build(int fd, const char *path, const struct shf_region_params *p, un
     put_run(map, SHF_OBJECT_PAGE, p->object_pages);
     shm_store_relaxed32((shf_au32 *)(void *)(base + SHF_ROOT_PAGE * SHF_PAGE), SHF_MIDDLE_PAGE);
     shm_store_relaxed32((shf_au32 *)(void *)(base + SHF_MIDDLE_PAGE * SHF_PAGE), SHF_MAP_PAGE);
+    if (p->init != NULL) p->init(base + SHF_OBJECT_PAGE * SHF_PAGE);
     shm_copy_in((shf_au64 *)mapped, 0, &h, offsetof(struct shf_shm_header, grow_word));
     (void)os_unmap(mapped, (size_t)size);
 

@@ -39,6 +39,7 @@ struct shf_region_params {
     uint32_t fixed_key, fixed_value;
     uint32_t hash;         /* 0 = default on create, any on open */
     uint32_t object_pages; /* pages of the object area (16 for a table); zeroed at creation */
+    void (*init)(void *object); /* on create, before anybody can see the file: what is not zero; NULL = nothing */
 };
 
 /* flags: SHF_CREATE, SHF_EXCL, SHF_RDONLY as in shf.h. *created = 1 if this call made the file. The region is

@@ -5,7 +5,7 @@
  * OPEN       region (file, mapping, header), then registry (slot, proof of life; under byte R: dirty, sweep), then a
  *            look at the 258 lock words: those that name this slot with an older generation are taken over, so that no
  *            shard waits for a taker to find out. The path must still name this file after the attach, else again.
- * A NEW FILE  A shard of zeroes is an empty shard: nothing to initialise.
+ * A NEW FILE  An empty shard is all zero but for its directory word (init_shards, before the file has a name).
  */
 #include "table.h"
 
@@ -49,6 +49,7 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
     }
     t->region = *r;
     t->hash_id = t->region.header->hash;
+    t->straight = t->hash_id == SHF_HASH_FOLDED ? 12 : 0;
     t->lock_timeout_ms = o->lock_timeout_ms ? o->lock_timeout_ms : 10000;
     t->shards = (struct shf_shm_shard *)(void *)(t->region.base + SHF_OBJECT_PAGE * SHF_PAGE);
     shf__hash_key_init(&t->hash, t->hash_id, t->region.header->seed);
@@ -74,6 +75,11 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
     return SHF_OK;
 }
 
+static void init_shards(void *object) {
+    struct shf_shm_shard *s = object;
+    for (uint32_t i = 0; i < SHF_SHARD_COUNT; i++) shm_store_relaxed(&s[i].directory, shf_directory_inline(i));
+}
+
 static int read_options(const struct shf_table_options *from, struct shf_table_options *o,
                         struct shf_region_params *p) {
     struct shf_table_options none = SHF_TABLE_OPTIONS_INIT;
@@ -93,6 +99,7 @@ static int read_options(const struct shf_table_options *from, struct shf_table_o
     p->fixed_value = o->fixed_value;
     p->hash = o->hash;
     p->object_pages = SHF_TABLE_PAGES;
+    p->init = init_shards;
     return SHF_OK;
 }
 

@@ -12,8 +12,8 @@
  *            delta = 1 + (63 * check >> 32), 1..63 (the multiply-shift is three instructions shorter than the
  *            remainder and as even); b2 = b1 ^ delta.
  *
- * INDEX      directory word {depth ^ SHF_DIR_INLINE 32 | page 32}; entries are page numbers of segments, 4 bytes; entry index = the
- *            top `depth` of the 15 directory bits. page 0 = the shard's inline entries (depth SHF_DIR_INLINE).
+ * INDEX      directory word: byte offset of the entries | 15 - depth; entries are page numbers of segments, 4 bytes; entry
+ *            index = the top `depth` of the 15 directory bits. At first the shard's inline entries, depth SHF_DIR_INLINE.
  *            A segment serves the contiguous entries that hold its number: 2^(depth - local depth), aligned.
  *            entry 0 = no segment yet (then all are 0).
  *
@@ -96,6 +96,8 @@
 _Static_assert(SHF_SHARD_COUNT * sizeof(struct shf_shm_shard) <= SHF_TABLE_PAGES * SHF_PAGE, "object area");
 _Static_assert(SHF_DIR_INLINE <= 3 && SHF_DIR_MAX <= 15, "directory");
 
+#define SHF_GRAVE_DIRECTORY (UINT64_C(1) << 63) /* in grave_directory: there is one */
+
 struct shf_table {
     struct shf_region region;
     struct shf_shm_shard *shards;
@@ -103,6 +105,7 @@ struct shf_table {
     struct shf_registry registry;
     struct shf_pages pages;
     uint32_t hash_id;
+    uint32_t straight; /* longest key beyond 4 bytes that get's straight way takes: 12, or 0 for another hash */
     uint32_t lock_timeout_ms;
 };
 
@@ -134,18 +137,28 @@ static inline uint32_t shf_uid(uint32_t shard, uint64_t word, uint32_t index) {
 static inline int shf_slot_reserved(uint32_t shard, uint32_t index) { return (shard | index) == 0; }
 
 /* ---- directory ---------------------------------------------------------------------------------------- */
-/* The depth is stored xored with SHF_DIR_INLINE, so that a shard of zeroes is an empty shard. */
-static inline uint32_t shf_directory_depth(uint64_t d) { return ((uint32_t)(d >> 32) & 15) ^ SHF_DIR_INLINE; }
-static inline uint32_t shf_directory_page(uint64_t d) { return (uint32_t)d; }
-static inline uint64_t shf_directory_word(uint32_t depth, uint32_t page) {
-    return (uint64_t)(depth ^ SHF_DIR_INLINE) << 32 | page;
+/* A directory word is ready for use: the byte offset of its entries (a multiple of 16) | 15 - depth. The inline entries
+ * have an offset too, so a look-up need not tell them from an array's; only arrays begin a page. */
+static inline uint32_t shf_directory_depth(uint64_t d) { return 15 - (uint32_t)(d & 15); }
+static inline uint64_t shf_directory_offset(uint64_t d) { return d & ~UINT64_C(15) & ~SHF_GRAVE_DIRECTORY; }
+/* The array's page; 0: inline entries. */
+static inline uint32_t shf_directory_page(uint64_t d) {
+    uint64_t off = shf_directory_offset(d);
+    return off % SHF_PAGE == 0 ? (uint32_t)(off / SHF_PAGE) : 0;
 }
-#define SHF_GRAVE_DIRECTORY (UINT64_C(1) << 63) /* in grave_directory: there is one */
-/* The entries behind a directory word; NULL if it makes no sense. */
+static inline uint64_t shf_directory_array(uint32_t depth, uint32_t page) {
+    return (uint64_t)page * SHF_PAGE | (15 - depth);
+}
+static inline uint64_t shf_directory_inline(uint32_t shard) {
+    return (SHF_OBJECT_PAGE * SHF_PAGE + shard * sizeof(struct shf_shm_shard) + offsetof(struct shf_shm_shard, entries)) |
+           (15 - SHF_DIR_INLINE);
+}
+_Static_assert(offsetof(struct shf_shm_shard, entries) % 16 == 0, "directory word");
+/* The entries behind a directory word of this shard; NULL if it makes no sense. */
 static inline shf_au32 *shf__table_entries(struct shf_table *t, struct shf_shm_shard *s, uint64_t directory) {
-    uint32_t page = shf_directory_page(directory), depth = shf_directory_depth(directory);
-    if (page == 0) return SHF_LIKELY(depth <= 3) ? s->entries : NULL;
-    return shf__region_at(&t->region, (uint64_t)page * SHF_PAGE, UINT64_C(4) << depth);
+    if (shf_directory_page(directory) == 0)
+        return directory == shf_directory_inline((uint32_t)(s - t->shards)) ? s->entries : NULL;
+    return shf__region_at(&t->region, shf_directory_offset(directory), UINT64_C(4) << shf_directory_depth(directory));
 }
 
 /* ---- looking a key up --------------------------------------------------------------------------------- */

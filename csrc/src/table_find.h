@@ -127,16 +127,11 @@ static inline __attribute__((always_inline)) int shf_find(struct shf_table *t, s
                                                           const void *key, size_t klen, struct shf_found *f) {
     size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
     uint64_t directory = shm_load_acquire(&s->directory), want = shf_hash_tag(h);
-    uint32_t b1 = shf_hash_b1(h), delta = shf_hash_delta(h), page = shf_directory_page(directory);
-    uint64_t at = (uint64_t)page * SHF_PAGE + (uint64_t)(shf_hash_dir(h) >> (15 - shf_directory_depth(directory))) * 4;
+    uint32_t b1 = shf_hash_b1(h), delta = shf_hash_delta(h);
+    uint64_t at = (directory & ~UINT64_C(15)) + (uint64_t)(shf_hash_dir(h) >> (directory & 15)) * 4;
     const unsigned char *base = t->region.base;
-    if (SHF_UNLIKELY(page == 0)) { /* inline entries: at is their index x 4 */
-        base = (const unsigned char *)s->entries;
-        at &= 31;
-    } else if (SHF_UNLIKELY(at + 4 > size)) {
-        return shf__table_find_again(t, s, h, key, klen, f);
-    }
     f->segment = NULL;
+    if (SHF_UNLIKELY(at >= size)) return shf__table_find_again(t, s, h, key, klen, f); /* 4-aligned, as is size */
     f->segment_page = shm_load_acquire32((const shf_au32 *)(const void *)(base + at));
     if (SHF_UNLIKELY(f->segment_page == 0)) return SHF_ABSENT_KEY;
     at = (uint64_t)f->segment_page * SHF_PAGE;

@@ -152,7 +152,7 @@ static int double_directory(struct shf_table *t, struct shf_shm_shard *s, uint32
         shm_store_relaxed(&to[i], e << 32 | e);
     }
     *old_run = shf_directory_page(directory);
-    shm_store_relaxed(&s->new_word, shf_directory_word(depth + 1, page));
+    shm_store_relaxed(&s->new_word, shf_directory_array(depth + 1, page));
     shm_store_relaxed32(&s->new_run, page);
     shm_store_relaxed32(&s->old_run, *old_run);
     shm_store_relaxed(&s->new_version, shm_load_relaxed(&s->version) + 1);

@@ -9,8 +9,9 @@
  * CLEANER    runs inside operations that made garbage, when garbage is over a quarter of the chunks and at least two
  *            are closed. victim = the one with most dead of the next 32 behind the clock hand (`predecessor`; the
  *            hand keeps the chunk before the victim, so that unlinking is one store). g bytes of garbage pay for a
- *            look at 8 g of the victim, one record at least (a floor of 1 KiB made each replace of a 16-byte record look
- *            64 others up; 8 g is enough, since a victim is a quarter dead or more on average): what lives (the slot found by the record's key names it) is
+ *            look at 3 g of the victim, rising to 8 g as the garbage comes near a third, one record at least (a floor of
+ *            1 KiB made each replace of a 16-byte record look 64 others up; a victim, the best of 32, is a third dead or
+ *            more, so 3 g hold the balance): what lives (the slot found by the record's key names it) is
  *            copied to head and its slot's reference moved in one SLOT step. An empty victim is freed in UNCHUNK.
  *            position, predecessor and victim are single words: position only moves on after a move was disarmed;
  *            predecessor is stored before victim.
@@ -267,6 +268,25 @@ static int free_victim(struct shf_table *t, struct shf_shm_shard *s, struct shf_
     return rc;
 }
 
+/* Asks for the bucket lines of the next records, so that their look-ups do not wait for memory one after the other. */
+static void prefetch_buckets(struct shf_table *t, struct shf_shm_shard *s, uint64_t off, uint64_t end, uint64_t budget) {
+    uint64_t directory = shm_load_relaxed(&s->directory), stop = budget < end - off ? off + budget : end;
+    shf_au32 *entries = shf__table_entries(t, s, directory);
+    for (int i = 0; entries != NULL && off < stop && i < 16; i++) {
+        struct shf_found f;
+        unsigned char key[64];
+        f.word = off / 8;
+        if (shf__table_open_record(t, &f) != SHF_FOUND || shf_is_large(f.word0)) return;
+        size_t klen = shf_record_klen(f.word0);
+        off += shf_record_size(klen, f.vlen);
+        if (klen > sizeof key) continue;
+        shf__record_key(&f, key, klen);
+        uint64_t h = shf__hash(&t->hash, key, klen);
+        uint32_t page = shm_load_relaxed32(&entries[shf_hash_dir(h) >> (directory & 15)]);
+        __builtin_prefetch(t->region.base + (uint64_t)page * SHF_PAGE + shf_hash_b1(h) * SHF_LINE);
+    }
+}
+
 /* Looks at `budget` bytes of the victim. 1: it was emptied and freed; 0: not yet; negative or SHF__GROW: stopped. */
 static int clean_victim(struct shf_table *t, struct shf_shm_shard *s, uint64_t budget, int hard) {
     struct shf_shm_map_entry *e;
@@ -277,6 +297,7 @@ static int clean_victim(struct shf_table *t, struct shf_shm_shard *s, uint64_t b
     uint32_t used = shm_load_relaxed32(&c->used), at = shm_load_relaxed32(&s->position);
     if (used < SHF_CHUNK_HEADER / 8 || used > pages * (SHF_PAGE / 8) || at < SHF_CHUNK_HEADER / 8)
         return shf__region_corrupt(&t->region, "chunk", victim);
+    prefetch_buckets(t, s, (uint64_t)victim * SHF_PAGE + (uint64_t)at * 8, (uint64_t)victim * SHF_PAGE + (uint64_t)used * 8, budget);
     while (at < used && (uint32_t)shm_load_relaxed(&e->aux) != used - SHF_CHUNK_HEADER / 8) {
         uint64_t size = 0;
         int rc = move_record(t, s, (uint64_t)victim * SHF_PAGE + (uint64_t)at * 8, e, victim, &size, hard);
@@ -304,7 +325,9 @@ SHF_COLD static void clean_more(struct shf_table *t, struct shf_shm_shard *s, ui
         if (c == NULL || shm_load_relaxed32(&c->next) == 0) return; /* fewer than two closed chunks */
         if (!choose_victim(t, s, UINT32_MAX / 2)) return;
     }
-    (void)clean_victim(t, s, 8 * garbage, 0); /* no room now: a later operation goes on */
+    uint64_t units = shm_load_relaxed32(&s->record_units), dead = shm_load_relaxed32(&s->garbage);
+    uint64_t factor = 3 + (dead * 4 > units ? (dead * 4 - units) * 16 / (units + 1) : 0); /* 3 at 25 %, 8 at a third */
+    (void)clean_victim(t, s, (factor < 8 ? factor : 8) * garbage, 0); /* no room now: a later operation goes on */
 }
 
 void shf__records_clean(struct shf_table *t, struct shf_shm_shard *s, uint64_t garbage) {

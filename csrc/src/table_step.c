@@ -137,16 +137,15 @@ static int apply_unchunk(struct shf_table *t, struct shf_shm_shard *s) {
 }
 
 static int apply_clear(struct shf_table *t, struct shf_shm_shard *s) {
-    (void)t;
     shm_store_relaxed(&s->grave_directory, shm_load_relaxed(&s->new_word)); /* A2 */
     shm_store_relaxed32(&s->grave_chunks, shm_load_relaxed32(&s->arg0));
     shm_store_relaxed32(&s->grave_index, 0);
     shm_store_relaxed32(&s->grave_full, 1);
     /* All keys go in one store, for readers too: a directory of one entry, in the registry's page, that is always 0
      * (the generation of slot 0, nobody's). The inline entries could only go one by one. */
-    shm_store_release(&s->directory, shf_directory_word(0, SHF_REGISTRY_PAGE));
+    shm_store_release(&s->directory, shf_directory_array(0, SHF_REGISTRY_PAGE));
     for (uint32_t i = 0; i < 8; i++) shm_store_release32(&s->entries[i], 0);
-    shm_store_release(&s->directory, shf_directory_word(SHF_DIR_INLINE, 0));
+    shm_store_release(&s->directory, shf_directory_inline(shf_shard_number(t, s)));
     shm_store_relaxed32(&s->chunks, 0);
     shm_store_relaxed(&s->head, 0);
     shm_store_relaxed(&s->chunk_end, 0);

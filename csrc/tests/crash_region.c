@@ -9,7 +9,7 @@
 
 #include "test.h"
 
-static const struct shf_region_params plain = {SHF_KIND_TABLE, 0, 0, 0, 0, 0, 16};
+static const struct shf_region_params plain = {.kind = SHF_KIND_TABLE, .object_pages = 16};
 static const char *path;
 
 static void create_and_die(void *at) {

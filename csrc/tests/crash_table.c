@@ -9,7 +9,9 @@
  *             works; check, len and a walk agree. What a reader has seen as new never becomes old again.
  * SECOND      For a k a second child dies at its j-th store: A it was attached before the first death and its first
  *             operation recovers; B it opens the file afterwards. Then the parent must find everything right.
- * PAIRS       All (k, j) if they are few, else SHF_CRASH_PAIRS of them by the seed (default 800); SHF_CRASH_FULL=1: all.
+ * HOW MANY    Every k up to SHF_CRASH_SINGLES of them (default 1500, with full constants 400; 0: all): a third of them
+ *             the last ones, the others spread by the seed. All (k, j) if they are few, else SHF_CRASH_PAIRS of them by the seed (default 150);
+ *             SHF_CRASH_FULL=1: all of both.
  * BUILD       SHF_CRASH_POINTS; with and without SHF_SMALL. Uses the engine's own headers for the hash bits.
  */
 #include "model.h"
@@ -352,6 +354,39 @@ static void explain(struct shf_table *t, struct val (*candidate)[KEYS], int cand
         if (!mask[i] && !*test_failures) FAIL("shard %d is a mixture of states", i);
 }
 
+/* What other shards do between the death and the recovery: they take every run that is free by now. A redo must not
+ * free a run that has got a new owner. */
+#define BESIDE 80
+static struct {
+    char name[24];
+    size_t len;
+} beside[BESIDE];
+static int besides, near_end; /* near_end: the runs that a step frees are free by now */
+static size_t beside_size(int i) { return (size_t)(i % 2 ? 8300 : 14000); }
+static void take_what_is_free(struct shf_table *t) {
+    static unsigned char buf[14000];
+    uint64_t size = shm_load_acquire(&t->region.header->end), name = 1u << 30; /* stats would take the lock */
+    int growths = 0;
+    for (besides = 0; besides < BESIDE && growths < 3; besides++) {
+        int i = besides;
+        do beside[i].len = key_of(beside[i].name, name++);
+        while (shf_hash_shard(shf__hash(&hash_key, beside[i].name, beside[i].len)) != (S.key[S.touch].shard ^ 1));
+        value_fill(buf, beside_size(i), beside[i].name, beside[i].len, 99);
+        int rc = shf_table_put(t, beside[i].name, beside[i].len, buf, beside_size(i), NULL);
+        if (rc != SHF_OK) FAIL("a put into another shard: %d, %s", rc, shf_last_error()->message);
+        uint64_t now = shm_load_acquire(&t->region.header->end);
+        growths += now != size, size = now;
+    }
+}
+static void give_it_back(struct shf_table *t) {
+    static unsigned char buf[14000];
+    for (int i = 0; i < besides; i++) {
+        value_fill(buf, beside_size(i), beside[i].name, beside[i].len, 99);
+        table_has(t, beside[i].name, beside[i].len, buf, beside_size(i));
+        CHECK_EQ_INT(shf_table_del(t, beside[i].name, beside[i].len), SHF_OK);
+    }
+}
+
 /* The parent goes on. Everything must be explained by the steps that were, or may have been, done. */
 static void survive(struct shf_table *t, int completed, int two, uint64_t turn) {
     static struct val candidate[4][KEYS];
@@ -367,6 +402,8 @@ static void survive(struct shf_table *t, int completed, int two, uint64_t turn) 
     } else if (two) {
         for (int i = 0, m = n; i < m; i++) memcpy(candidate[n], candidate[i], sizeof S.state), apply(candidate[n++], &put);
     }
+    besides = 0;
+    if (turn % 4 == 2 || near_end) take_what_is_free(t);
     uint64_t start = test_now_ns();
     explain(t, candidate, n, before, -1);
     if (turn % 2) table_clean(t); /* sometimes check is the first to take the lock */
@@ -386,6 +423,7 @@ static void survive(struct shf_table *t, int completed, int two, uint64_t turn) 
     if (rc != SHF_OK) FAIL("a put over the key concerned: %d, %s", rc, shf_last_error()->message);
     for (int i = 0; i < n; i++) apply(candidate[i], &last);
     explain(t, candidate, n, after, -1);
+    if (besides) table_clean(t), give_it_back(t);
     uint64_t keys = table_clean(t), expected = 0;
     for (int i = 0; i < S.keys; i++) expected += shf_table_contains(t, S.key[i].name, S.key[i].len) == SHF_OK;
     CHECK_EQ_INT(keys, expected);
@@ -445,14 +483,33 @@ static int deaths(uint64_t k, int two, uint64_t j, int attached, uint64_t *secon
     return completed;
 }
 
+#ifdef SHF_SMALL
+#define SINGLES 1500 /* a large value has thousands of stores that are all alike */
+#else
+#define SINGLES 400 /* a clear of 256 shards has 12,000 stores */
+#endif
 static void play(void) {
-    uint64_t budget = test_env("SHF_CRASH_PAIRS", 800), all = test_env("SHF_CRASH_FULL", 0), k = 1, stores = 0;
-    uint64_t killed_before = killed, pairs_before = pairs, points;
+    uint64_t budget = test_env("SHF_CRASH_PAIRS", 150), all = test_env("SHF_CRASH_FULL", 0), k = 1, stores = 0;
+    uint64_t killed_before = killed, pairs_before = pairs, singles = all ? 0 : test_env("SHF_CRASH_SINGLES", SINGLES);
     prepare();
-    while (!deaths(k, 0, 0, 0, NULL) && *test_failures == 0) k++;
-    points = k - 1;
-    if (*test_failures) return;
+    CHECK(deaths(UINT64_C(1) << 40, 0, 0, 0, NULL)); /* it lives, and counts its stores */
+    uint64_t points = shared->stores, tail = singles / 3;
     CHECK(points > 0);
+    if (*test_failures) return;
+    if (singles == 0 || points <= singles) {
+        while (near_end = k + 16 > points, !deaths(k, 0, 0, 0, NULL) && *test_failures == 0) k++;
+        points = k - 1;
+    } else {
+        for (k = points - tail + 1; k <= points && !*test_failures; k++) near_end = k + 16 > points, deaths(k, 0, 0, 0, NULL);
+        near_end = 0;
+        for (uint64_t i = 0, n = singles - tail, m = points - tail; i < n && !*test_failures; i++) {
+            uint64_t from = i * m / n, to = (i + 1) * m / n;
+            deaths(from + 1 + test_rng() % (to - from), 0, 0, 0, NULL);
+        }
+    }
+    near_end = 0;
+    uint64_t single = killed - killed_before;
+    if (*test_failures) return;
     const char *how = "all pairs";
     if (all || points * 2 * 50 <= budget) {
         for (k = 1; k <= points && !*test_failures; k++)
@@ -465,8 +522,8 @@ static void play(void) {
     } else {
         how = "some pairs";
         while (pairs - pairs_before < budget && !*test_failures) {
-            uint64_t tail = points < 120 ? points : 120;
-            k = test_rng() % 2 ? 1 + test_rng() % points : points - test_rng() % tail;
+            uint64_t last = points < 120 ? points : 120;
+            k = test_rng() % 2 ? 1 + test_rng() % points : points - test_rng() % last;
             int attached = S.alone ? 0 : (int)(test_rng() % 2);
             stores = 0;
             deaths(k, 1, 0, attached, &stores); /* how many stores are there to die at? */
@@ -476,8 +533,8 @@ static void play(void) {
             }
         }
     }
-    printf("# %s: %llu stores, %llu processes killed, %llu %s\n", test_name, (unsigned long long)points,
-           (unsigned long long)(killed - killed_before), (unsigned long long)(pairs - pairs_before), how);
+    printf("# %s: %llu stores, %llu of them deaths, %llu %s\n", test_name, (unsigned long long)points,
+           (unsigned long long)single, (unsigned long long)(pairs - pairs_before), how);
 }
 
 /* ---- the scenarios ---- */

@@ -25,7 +25,7 @@ int shf__os_fault(const char *call) {
 static void no_faults(void) { fail_at = 0, fail_name = NULL, calls = 0; }
 
 #define OBJECT_PAGES 16u
-static const struct shf_region_params plain = {SHF_KIND_TABLE, 0, 0, 0, 0, 0, OBJECT_PAGES};
+static const struct shf_region_params plain = {.kind = SHF_KIND_TABLE, .object_pages = OBJECT_PAGES};
 static const int errors[] = {EIO, ENOMEM, ENOSPC, EACCES, EMFILE, EINVAL, ENOENT, EEXIST, EOPNOTSUPP, EAGAIN, EROFS};
 
 static int count_in(const char *folder) {

@@ -65,7 +65,7 @@ struct scenario {
     int prepared; /* keys put before */
     int (*act)(struct shf_table *t);
 };
-static const struct shf_table_options quick = {.size = sizeof quick, .lock_timeout_ms = 20}; /* locks fail too */
+static const struct shf_table_options quick = {.size = sizeof quick, .lock_timeout_ms = 4}; /* locks fail too */
 static unsigned char big[200000], out[200000];
 static size_t n_;
 static int legal(int rc) { return rc >= SHF_ERR_NO_MEMORY && rc <= SHF_STOPPED; }

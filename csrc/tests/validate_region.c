@@ -24,7 +24,7 @@
 #define INITIAL ((SHF_OBJECT_PAGE + OBJECT_PAGES) * SHF_PAGE)
 #define MIB (UINT64_C(1) << 20)
 
-static const struct shf_region_params plain = {SHF_KIND_TABLE, 0, 0, 0, 0, 0, OBJECT_PAGES};
+static const struct shf_region_params plain = {.kind = SHF_KIND_TABLE, .object_pages = OBJECT_PAGES};
 static struct shf_region_params sized(uint64_t max_bytes) {
     struct shf_region_params p = plain;
     p.max_bytes = max_bytes;
@@ -341,7 +341,7 @@ TEST(a_new_file) {
 
 TEST(modes_and_options) {
     SAME;
-    struct shf_region_params p = {SHF_KIND_TABLE, 0664, 5 * MIB + 1, 4, 8, SHF_HASH_SIPHASH13, 1};
+    struct shf_region_params p = {SHF_KIND_TABLE, 0664, 5 * MIB + 1, 4, 8, SHF_HASH_SIPHASH13, 1, NULL};
     struct shf_region r;
     struct os_stat st;
     const char *path = temp_path("options");
@@ -351,7 +351,7 @@ TEST(modes_and_options) {
     CHECK(r.header->fixed_key == 4 && r.header->fixed_value == 8 && r.header->hash == 1 && r.header->object_pages == 1);
     shf__region_close(&r);
 
-    struct shf_region_params q = {SHF_KIND_TABLE, 0, 0, 0, 0, 0, 1};
+    struct shf_region_params q = {.kind = SHF_KIND_TABLE, .object_pages = 1};
     CHECK_EQ_INT(try_open(path, 0, &q), SHF_OK); /* unset: the file's own */
     CHECK_EQ_INT(try_open(path, SHF_CREATE, &q), SHF_OK);
     CHECK_EQ_INT(try_open(path, SHF_RDONLY, &p), SHF_OK); /* all set, all equal (5 MiB + 1 rounds up) */

@@ -184,6 +184,23 @@ TEST(illegal_arguments) {
     CHECK_EQ_INT(shf_table_put(t, "k", 1, "v", (size_t)1 << 32, &uid), SHF_ERR_TOO_LONG);
     CHECK_EQ_INT(shf_table_put(t, "k", 1, "v", SIZE_MAX, &uid), SHF_ERR_TOO_LONG);
     CHECK_EQ_INT(shf_table_put_by_uid(t, kuid, "v", (size_t)1 << 32), SHF_ERR_TOO_LONG);
+    static const size_t too_long[] = {(size_t)UINT32_MAX + 1, SIZE_MAX};
+    for (int i = 0; i < 2; i++) { /* not even hashed */
+        size_t len = too_long[i];
+        struct shf_bytes v = {"v", 1};
+        CHECK_EQ_INT(shf_table_put(t, "k", len, "v", 1, &uid), SHF_ERR_TOO_LONG);
+        CHECK_EQ_INT(shf_table_insert(t, "k", len, "v", 1, &uid), SHF_ERR_TOO_LONG);
+        CHECK_EQ_INT(shf_table_replace(t, "k", len, "v", 1, NULL, 0, NULL), SHF_ERR_TOO_LONG);
+        CHECK_EQ_INT(shf_table_del(t, "k", len), SHF_ERR_TOO_LONG);
+        CHECK_EQ_INT(shf_table_take(t, "k", len, small_, 8, &n), SHF_ERR_TOO_LONG);
+        CHECK_EQ_INT(shf_table_del_if_equal(t, "k", len, "v", 1), SHF_ERR_TOO_LONG);
+        CHECK_EQ_INT(shf_table_add(t, "k", len, 1, NULL), SHF_ERR_TOO_LONG);
+        CHECK_EQ_INT(shf_table_cas(t, "k", len, &v, &v, NULL, 0, NULL), SHF_ERR_TOO_LONG);
+        CHECK_EQ_INT(shf_table_get(t, "k", len, small_, 8, &n), SHF_NOT_FOUND);
+    }
+    CHECK_EQ_INT(n, 77);
+    CHECK_EQ_INT(uid, 55);
+    CHECK_EQ_INT(wide, 66);
     CHECK_EQ_INT(table_clean(t), 1);
     HAS(t, "k", "v");
     shf_table_close(t);
