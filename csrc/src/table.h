@@ -52,7 +52,8 @@
  *                  chunk, arg1 its used, new_count units
  *    UNCHUNK       old_run victim, arg0 predecessor, arg1 next,  predecessor.next, victim = 0, record_units, garbage,
  *                  new_count units, new_garbage, new_version     version, victim FREE
- *    CLEAR         new_word, arg0: the old directory and chunks  grave, inline entries 0, directory, chunks, head, end,
+ *    CLEAR         new_word, arg0: the old directory and chunks  grave, directory = a word that is always 0, inline entries 0,
+ *                                                                directory = inline, chunks, head, end,
  *                  new_version                                   cleaner, units, garbage, count, version
  *    BURY_SEGMENT  arg0 segment, new_count next index            large runs FREE, segment FREE, grave index
  *    BURY_ARRAY    old_run                                       grave directory = 0, array FREE

@@ -244,6 +244,7 @@ int shf_table_get(GET_ARGUMENTS) {
 
 int shf_table_contains(struct shf_table *t, const void *key, size_t klen) {
     SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0));
+    if (klen > UINT32_MAX) return SHF_NOT_FOUND;
     struct shf_target g = shf_target_key(t, key, klen);
     int rc = read_one(t, &g, 0, NULL, 0, NULL);
     return rc == SHF_TRUNCATED ? SHF_OK : rc;
@@ -252,6 +253,7 @@ int shf_table_contains(struct shf_table *t, const void *key, size_t klen) {
 static int find_uid(struct shf_table *t, const void *key, size_t klen, uint32_t *uid, uint64_t *hash) {
     struct shf_read r;
     struct shf_found f;
+    if (klen > UINT32_MAX) return SHF_NOT_FOUND;
     struct shf_target g = shf_target_key(t, key, klen);
     struct shf_shm_shard *s = shf__target_shard(t, &g);
     read_begin(&r, t, s);

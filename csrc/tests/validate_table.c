@@ -197,6 +197,11 @@ TEST(illegal_arguments) {
         CHECK_EQ_INT(shf_table_add(t, "k", len, 1, NULL), SHF_ERR_TOO_LONG);
         CHECK_EQ_INT(shf_table_cas(t, "k", len, &v, &v, NULL, 0, NULL), SHF_ERR_TOO_LONG);
         CHECK_EQ_INT(shf_table_get(t, "k", len, small_, 8, &n), SHF_NOT_FOUND);
+        uint32_t uid_ = 7;
+        uint64_t wide_ = 7;
+        CHECK_EQ_INT(shf_table_contains(t, "k", len), SHF_NOT_FOUND);
+        CHECK_EQ_INT(shf_table_uid(t, "k", len, &uid_), SHF_NOT_FOUND);
+        CHECK_EQ_INT(shf_table_checked_uid(t, "k", len, &wide_), SHF_NOT_FOUND);
     }
     CHECK_EQ_INT(n, 77);
     CHECK_EQ_INT(uid, 55);
