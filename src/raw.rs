@@ -39,7 +39,11 @@ pub(crate) enum Outcome {
     Stopped,
 }
 
+const SHF_OK: c_int = ffi::SHF_OK.cast_signed();
+const SHF_NOT_FOUND: c_int = ffi::SHF_NOT_FOUND.cast_signed();
+
 /// A return code as an outcome, or this thread's last error. Call it right after the C function, on its thread.
+#[inline]
 fn outcome(code: c_int) -> Result<Outcome> {
     match u32::try_from(code) {
         Ok(ffi::SHF_OK) => Ok(Outcome::Ok),
@@ -447,12 +451,35 @@ impl RawTable {
         unsafe { fetch(|buffer, capacity, length| self.get_step(key, buffer, capacity, length)) }
     }
 
+    /// The straight way is inlined into the user's crate: how many gets overlap in the processor's window decides
+    /// their rate, and a call more is a good part of one.
+    #[inline]
     pub(crate) fn get_into(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+        out.clear();
+        let mut need = 0;
+        let spare = out.spare_capacity_mut();
+        match self.get_step(key, spare.as_mut_ptr().cast(), spare.len(), &mut need) {
+            SHF_OK if need <= out.capacity() => {
+                // SAFETY: the call returned `SHF_OK`, so it wrote `need` bytes (shf.h, "shf_table_get"), and they fit
+                // (just compared).
+                unsafe { out.set_len(need) };
+                Ok(true)
+            }
+            SHF_NOT_FOUND => Ok(false),
+            _ => self.get_into_again(key, out),
+        }
+    }
+
+    /// The buffer was too small, or something is wrong: again, with every outcome looked at.
+    #[cold]
+    #[inline(never)]
+    fn get_into_again(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
         // SAFETY: shf.h, "shf_table_get" and "OUTPUTS".
         unsafe { fill(out, |buffer, capacity, length| self.get_step(key, buffer, capacity, length)) }
     }
 
-    /// Only for [`fill`] and [`fetch`], whose buffers are valid.
+    /// Only for [`get_into`](Self::get_into), [`fill`] and [`fetch`], whose buffers are valid.
+    #[inline]
     fn get_step(&self, key: &[u8], buffer: *mut c_void, capacity: usize, length: &mut usize) -> c_int {
         // SAFETY: see the head of this block; the buffer comes from `fill` or `fetch` (shf.h, "shf_table_get").
         unsafe { ffi::shf_table_get(self.ptr.as_ptr(), as_void(key), key.len(), buffer, capacity, length) }

@@ -280,6 +280,7 @@ impl Table {
     ///
     /// # Cost
     /// No store to shared memory, no lock, no system call; one copy.
+    #[inline]
     pub fn get_into<K: AsRef<[u8]>>(&self, key: K, value: &mut Vec<u8>) -> Result<bool> {
         self.raw.get_into(key.as_ref(), value)
     }
