@@ -66,6 +66,7 @@ fn found(code: c_int) -> Result<bool> {
 }
 
 /// Only `SHF_OK` or an error.
+#[inline]
 fn done(code: c_int) -> Result<()> {
     match outcome(code)? {
         Outcome::Ok => Ok(()),
@@ -389,6 +390,7 @@ impl RawTable {
 
 /// By key. In all of these `self` owns a live handle, and slices are valid for the lengths that are passed.
 impl RawTable {
+    #[inline]
     pub(crate) fn put(&self, key: &[u8], value: &[u8]) -> Result<u32> {
         let mut uid = 0;
         // SAFETY: see the head of this block (shf.h, "shf_table_put").

@@ -220,6 +220,7 @@ impl Table {
     /// One lock, taken for the time of a few cache lines' writes; the copy. Replacing an 8-byte value by another
     /// one is a single store. A value that with its key takes more than 8 KiB gets pages of its own, filled before
     /// the lock is taken.
+    #[inline]
     pub fn put<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, key: K, value: V) -> Result<Uid> {
         self.uid_from(self.raw.put(key.as_ref(), value.as_ref())?)
     }
