@@ -99,14 +99,6 @@ fn compile_core() {
     let sources = sources(&root.join("csrc/src"));
     assert!(!sources.is_empty(), "csrc/src has no C files");
     let opt_level = env::var("OPT_LEVEL").unwrap_or_default();
-    let debug = if env::var_os("CARGO_FEATURE_DEBUG_CHECKS").is_some() {
-        "3"
-    } else if opt_level == "0" {
-        "1"
-    } else {
-        "0"
-    };
-
     let mut build = cc::Build::new();
     build
         .std("gnu11")
@@ -119,8 +111,7 @@ fn compile_core() {
         .flag_if_supported("-Wstrict-prototypes")
         .flag("-fvisibility=hidden")
         .flag("-pthread")
-        .define("_GNU_SOURCE", None)
-        .define("SHF_DEBUG", debug);
+        .define("_GNU_SOURCE", None);
     if opt_level == "0" {
         build.opt_level(1); // an engine without any optimisation says nothing about the real one
     }

@@ -76,7 +76,6 @@
 //!
 //! - `bindgen` (default): make the bindings from `shf.h` when building, if libclang is there; else, or without the
 //!   feature, the checked-in ones are used.
-//! - `debug-checks`: the engine verifies its structures at entry and exit. Slow; for tests.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)] // a library does not print
 
