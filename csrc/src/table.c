@@ -49,7 +49,7 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
     }
     t->region = *r;
     t->hash_id = t->region.header->hash;
-    t->straight = t->hash_id == SHF_HASH_FOLDED ? 12 : 0;
+    t->straight = t->hash_id == SHF_HASH_FOLDED ? 13 : 0;
     t->lock_timeout_ms = o->lock_timeout_ms ? o->lock_timeout_ms : 10000;
     t->shards = (struct shf_shm_shard *)(void *)(t->region.base + SHF_OBJECT_PAGE * SHF_PAGE);
     shf__hash_key_init(&t->hash, t->hash_id, t->region.header->seed);

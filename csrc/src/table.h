@@ -106,7 +106,7 @@ struct shf_table {
     struct shf_registry registry;
     struct shf_pages pages;
     uint32_t hash_id;
-    uint32_t straight; /* longest key beyond 4 bytes that get's straight way takes: 12, or 0 for another hash */
+    uint32_t straight; /* get's straight way takes keys of 4 .. 3 + this many bytes: 13; 0, none, with another hash */
     uint32_t lock_timeout_ms;
 };
 

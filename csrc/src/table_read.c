@@ -173,7 +173,7 @@ static __attribute__((noinline)) int get_16_second(GET_ARGUMENTS);
  * bucket in the same code made for that, with the same arguments in the same registers: so that nothing need be saved
  * here. How many gets overlap in the processor's window decides the rate (design, 11): each instruction counts. No tag is
  * compared twice (the key decides), one compare for kind, key length and the key's first four bytes; a forged directory
- * word or entry only finds a wrong place inside the file. n, second: constants when inlined. */
+ * word or entry only finds a wrong place inside the file. klen (if 4) and second are constants when inlined. */
 static inline __attribute__((always_inline)) int get_straight(struct shf_table *t, const void *key, size_t klen, void *buf,
                                                               size_t cap, size_t *vlen, int second) {
     uint64_t h = shf__hash_short(&t->hash, key, klen);
@@ -187,7 +187,7 @@ static inline __attribute__((always_inline)) int get_straight(struct shf_table *
     /* No segment yet is page 0: the header's bytes are nobody's tags, and a record decides by its key. */
     at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(base + at)) * SHF_PAGE;
     if (SHF_UNLIKELY(at >= size)) return get_any(t, key, klen, buf, cap, vlen);
-    uint32_t delta = shf_hash_delta(h), tag = ((uint32_t)(h >> 24) & 0xfffe0600u) + (delta << 11);
+    uint32_t delta = shf_hash_delta(h), tag = shf_hash_tag32(h);
     uint64_t line = h >> 29 & 0xfc0;
     if (second) line ^= (uint64_t)delta * SHF_LINE, tag |= (uint32_t)(SHF_ROLE >> 32);
     const shf_au64 *bucket = (const shf_au64 *)(const void *)(base + at + line);
@@ -236,7 +236,7 @@ static int get_16_second(GET_ARGUMENTS) { return get_straight(t, key, klen, buf,
 static __attribute__((noinline)) int get_16(GET_ARGUMENTS) { return get_straight(t, key, klen, buf, cap, vlen, 0); }
 
 int shf_table_get(GET_ARGUMENTS) {
-    if (SHF_UNLIKELY(t == NULL || key == NULL || buf == NULL || vlen == NULL || klen - 4 > t->straight))
+    if (SHF_UNLIKELY(t == NULL || key == NULL || buf == NULL || vlen == NULL || klen - 4 >= t->straight))
         return get_any(t, key, klen, buf, cap, vlen);
     if (klen != 4) return get_16(t, key, klen, buf, cap, vlen);
     return get_straight(t, key, 4, buf, cap, vlen, 0);

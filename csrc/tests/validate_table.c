@@ -24,6 +24,23 @@ static char small_[64];
 #define HAS(t, k, v) CHECK(table_has((t), (k), strlen(k), (v), strlen(v)))
 #define HASNT(t, k) CHECK(table_has((t), (k), strlen(k), NULL, 0))
 
+/* get has a straight way that is made for the default hash: it must keep off the other one, at every key length. */
+TEST(siphash_keys_of_every_length) {
+    struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
+    struct shf_table *t;
+    unsigned char key[40] = {0}, v[8];
+    size_t n;
+    o.hash = SHF_HASH_SIPHASH13;
+    CHECK_EQ_INT(shf_table_anonymous("siphash", &o, &t), SHF_OK);
+    for (size_t klen = 0; klen <= sizeof key; klen++) {
+        memset(key, (int)klen, sizeof key);
+        CHECK_EQ_INT(shf_table_put(t, key, klen, &klen, 8, NULL), SHF_OK);
+        CHECK_EQ_INT(shf_table_get(t, key, klen, v, sizeof v, &n), SHF_OK);
+        CHECK_EQ_INT(v[0], (int)klen);
+    }
+    shf_table_close(t);
+}
+
 TEST(version_and_texts) {
     char text[32];
     snprintf(text, sizeof text, "%d.%d.%d", SHF_VERSION_MAJOR, SHF_VERSION_MINOR, SHF_VERSION_PATCH);
