@@ -242,6 +242,8 @@ int shf__read_large(struct shf_read *r, const struct shf_target *g, const struct
 static inline uint64_t shf_large_sequence(const struct shf_found *f) {
     return shm_load_relaxed(&((struct shf_shm_large *)(void *)f->record)->sequence);
 }
+/* Copies the value of f, opened in this frame, into buf. 1; 0 = it has changed, do the body again. */
+int shf__copy_value(struct shf_read *r, const struct shf_target *g, const struct shf_found *f, void *buf);
 void shf__record_key(const struct shf_found *f, void *buf, size_t n); /* copies the first n key bytes out */
 
 /* ---- changing (the shard's lock is held) -------------------------------------------------------------- */
