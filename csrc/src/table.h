@@ -318,6 +318,10 @@ void shf__records_clean(struct shf_table *t, struct shf_shm_shard *s, uint64_t g
 /* NO_SPACE: empties whole victims, with the reserve if need be. 1 if a chunk came free. */
 int shf__records_clean_hard(struct shf_table *t, struct shf_shm_shard *s);
 
+/* table_ops.c: shf_table_put and shf_table_del for a batch. The arguments are checked, h is the key's hash. */
+int shf__table_put_hashed(struct shf_table *t, uint64_t h, const void *key, size_t klen, const void *val, size_t vlen);
+int shf__table_del_hashed(struct shf_table *t, uint64_t h, const void *key, size_t klen);
+
 /* table_clear.c */
 /* One step on the grave. 1 if there is more. */
 int shf__grave_step(struct shf_table *t, struct shf_shm_shard *s);

@@ -358,10 +358,13 @@ static int run_from(struct op *o, const struct shf_found *held, int found) {
 
 static int run(struct op *o) { return run_from(o, NULL, 0); }
 
-static inline struct op op_key(struct shf_table *t, enum kind kind, const void *key, size_t klen) {
-    struct op o = {.t = t, .kind = kind, .target = shf_target_key(t, key, klen), .desired_absent = 1};
-    o.s = &t->shards[shf_hash_shard(o.target.hash)];
+static inline struct op op_hashed(struct shf_table *t, enum kind kind, uint64_t h, const void *key, size_t klen) {
+    struct op o = {.t = t, .kind = kind, .target = {key, klen, h, 0, 0}, .desired_absent = 1};
+    o.s = &t->shards[shf_hash_shard(h)];
     return o;
+}
+static inline struct op op_key(struct shf_table *t, enum kind kind, const void *key, size_t klen) {
+    return op_hashed(t, kind, shf__hash(&t->hash, key, klen), key, klen);
 }
 static inline void op_store(struct op *o, const void *val, size_t vlen) {
     o->desired.data = val, o->desired.len = vlen, o->desired_absent = 0;
@@ -409,13 +412,11 @@ static inline int put_new(struct shf_table *t, struct shf_shm_shard *s, uint64_t
     return 1;
 }
 
-int shf_table_put(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
-    CHECK_KEY(t, key, klen);
-    CHECK_VALUE(val, vlen);
+static inline __attribute__((always_inline)) int put_hashed(struct shf_table *t, uint64_t h, const void *key, size_t klen,
+                                                            const void *val, size_t vlen, uint32_t *uid) {
     struct shf_found f, *held = NULL;
     int found = 0, rc;
     if (SHF_LIKELY(klen <= 16 && vlen <= 1024 && !t->region.read_only)) {
-        uint64_t h = shf__hash(&t->hash, key, klen);
         struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
         rc = shf__table_lock(t, s);
         if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
@@ -429,11 +430,21 @@ int shf_table_put(struct shf_table *t, const void *key, size_t klen, const void 
         }
         held = &f;
     }
-    struct op o = op_key(t, PUT, key, klen);
+    struct op o = op_hashed(t, PUT, h, key, klen);
     op_store(&o, val, vlen);
     rc = run_from(&o, held, found);
     if (SHF_LIKELY(rc == SHF_OK) && uid != NULL) *uid = o.uid;
     return rc;
+}
+
+int shf_table_put(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
+    CHECK_KEY(t, key, klen);
+    CHECK_VALUE(val, vlen);
+    return put_hashed(t, shf__hash(&t->hash, key, klen), key, klen, val, vlen, uid);
+}
+
+int shf__table_put_hashed(struct shf_table *t, uint64_t h, const void *key, size_t klen, const void *val, size_t vlen) {
+    return put_hashed(t, h, key, klen, val, vlen, NULL);
 }
 
 int shf_table_insert(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
@@ -459,7 +470,11 @@ int shf_table_replace(struct shf_table *t, const void *key, size_t klen, const v
 
 int shf_table_del(struct shf_table *t, const void *key, size_t klen) {
     CHECK_KEY(t, key, klen);
-    struct op o = op_key(t, REMOVE, key, klen);
+    return shf__table_del_hashed(t, shf__hash(&t->hash, key, klen), key, klen);
+}
+
+int shf__table_del_hashed(struct shf_table *t, uint64_t h, const void *key, size_t klen) {
+    struct op o = op_hashed(t, REMOVE, h, key, klen);
     return run(&o);
 }
 
