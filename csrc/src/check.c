@@ -10,7 +10,7 @@
  * READ-ONLY  No lock can be taken: the walk sees a table in motion. It then says so (structure_only) and reports only
  *            what cannot be motion: nothing about counts, flags or leaks.
  */
-#include "table.h"
+#include "table_cells.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -169,6 +169,46 @@ static void walk_slot(struct walk *w, uint32_t shard, const shf_au64 *segment, u
     }
 }
 
+/* T3, T4, T5 for the cells of a segment of fixed lengths. Returns how many there are. */
+static uint64_t walk_cells(struct walk *w, uint32_t shard, const shf_au64 *segment, uint32_t from, uint32_t to) {
+    struct shf_table *t = w->t;
+    uint64_t keys = 0;
+    for (uint32_t b = 0; b < SHF_BUCKETS; b++) {
+        const shf_au64 *bucket = shf_cells_bucket(t->fixed, segment, b);
+        uint64_t header = shm_load_acquire(bucket);
+        if (w->locked && !t->fixed.narrow && shm_load_relaxed(bucket + 1) % 2 != 0)
+            problem(w, "T3: shard %u bucket %u: an odd version", shard, b);
+        for (uint32_t bits = 0xfe & ~shf_cell_match(header, 0); bits != 0; bits &= bits - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(bits), slot = b * SHF_BUCKET_SLOTS + i;
+            const shf_au64 *cell = shf_cell(t->fixed, bucket, i);
+            uint64_t h = shf__cells_hash(t, cell);
+            uint32_t dir = shf_hash_dir(h), b1 = shf_hash_b1(h), delta = shf_hash_delta(h);
+            keys++;
+            if (b != b1 && b != (b1 ^ delta)) w->stats->stashed_keys++;
+            if (!w->locked) continue;
+            if (shf_hash_shard(h) != shard || dir < from || dir >= to || shf_cell_tag(h) != (header >> 8 * i & 0xff)) {
+                problem(w, "T3: shard %u cell %u: its key does not belong there", shard, slot);
+                continue;
+            }
+            uint64_t flags = shm_load_relaxed(shf_cells_bucket(t->fixed, segment, b1));
+            if (b == (b1 ^ delta) && (flags & shf_cell_overflow(delta)) == 0)
+                problem(w, "T4: shard %u cell %u: in its second bucket, but the first does not say so", shard, slot);
+            if (b != b1 && b != (b1 ^ delta) &&
+                (flags & shm_load_relaxed(shf_cells_bucket(t->fixed, segment, b1 ^ delta)) & SHF_CELL_STASH) == 0)
+                problem(w, "T4: shard %u cell %u: stashed, but its buckets do not say so", shard, slot);
+            /* T5: the look-up of this key must end here. */
+            uint64_t copy[SHF_CELL_WORDS_MAX];
+            struct shf_found f;
+            for (uint32_t n = 0; n < t->fixed.cell_words; n++) copy[n] = shm_load_relaxed(cell + n);
+            int rc = shf__cells_find(t, &t->shards[shard], h, (unsigned char *)copy + t->fixed.key_at, &f);
+            if (rc != SHF_FOUND || f.record != cell)
+                problem(w, "T5: shard %u cell %u: a look-up of its key finds %s", shard, slot,
+                        rc == SHF_FOUND ? "another entry" : "nothing");
+        }
+    }
+    return keys;
+}
+
 static uint64_t walk_segments(struct walk *w, uint32_t shard, struct tally *y) {
     struct shf_shm_shard *s = &w->t->shards[shard];
     uint64_t directory = shm_load_acquire(&s->directory), keys = 0, map;
@@ -193,7 +233,8 @@ static uint64_t walk_segments(struct walk *w, uint32_t shard, struct tally *y) {
             if (w->locked && count != size) problem(w, "T2: shard %u: entry %u is empty", shard, i);
             continue;
         }
-        if (first != i || owned(w, shard, segment_page, SHF_PAGE_SEGMENT) == 0 || !reach(w, segment_page)) {
+        map = owned(w, shard, segment_page, SHF_PAGE_SEGMENT);
+        if (first != i || map == 0 || shf_page_length(map) != shf_segment_pages(w->t) || !reach(w, segment_page)) {
             if (w->locked) problem(w, "T2: shard %u: entry %u names page %u, not a segment of its own", shard, i, segment_page);
             if (first != i) return keys;
             continue;
@@ -201,7 +242,11 @@ static uint64_t walk_segments(struct walk *w, uint32_t shard, struct tally *y) {
         const shf_au64 *segment = shf__region_page(&w->t->region, segment_page);
         if (segment == NULL) continue;
         w->stats->segments++;
-        w->stats->index_bytes += SHF_PAGE;
+        w->stats->index_bytes += (uint64_t)shf_segment_pages(w->t) * SHF_PAGE;
+        if (shf_is_fixed(w->t)) {
+            keys += walk_cells(w, shard, segment, first << (15 - depth), (first + count) << (15 - depth));
+            continue;
+        }
         for (uint32_t k = 0; k < SHF_SEGMENT_SLOTS; k++) {
             uint64_t word = shm_load_acquire(&segment[k]);
             if ((word & SHF_REF_MASK) == 0) continue;
@@ -260,7 +305,7 @@ static int walk_shard(struct walk *w, uint32_t shard) {
     uint64_t version = shm_load_acquire(&s->version);
     if (w->report) before = *w->report;
     keys = walk_segments(w, shard, &y);
-    walk_chunks(w, shard, &y);
+    if (!shf_is_fixed(w->t)) walk_chunks(w, shard, &y); /* its words there are an intent's, and there are no chunks */
     if (w->locked && keys != shm_load_relaxed32(&s->count))
         problem(w, "T5: shard %u: %llu keys, it counts %u", shard, (unsigned long long)keys, shm_load_relaxed32(&s->count));
     if (!locked && w->report != NULL) {
@@ -373,7 +418,8 @@ int shf_table_stats(struct shf_table *t, struct shf_table_stats *stats) {
     x.handles = shf__registry_count(&t->registry);
     x.file_bytes = shm_load_acquire(&t->region.header->end);
     x.max_bytes = t->region.max_bytes;
-    if (x.segments != 0) x.load_percent = (uint32_t)(x.keys * 100 / (x.segments * SHF_SEGMENT_SLOTS));
+    uint32_t slots = shf_is_fixed(t) ? SHF_BUCKETS * SHF_CELLS : SHF_SEGMENT_SLOTS;
+    if (x.segments != 0) x.load_percent = (uint32_t)(x.keys * 100 / (x.segments * slots));
     *stats = x;
     return SHF_OK;
 }

@@ -11,7 +11,8 @@
  *            page 11..12    page map, root: 2,048 page numbers of middle pages
  *            page 13        page map, first middle page: 1,024 page numbers of map pages
  *            page 14        page map, first map page: 256 entries of 16 bytes, for pages 0..255
- *            page 15..30    the object: for a table 256 shards of 256 bytes
+ *            page 15..30    the object: for a table 256 shards of 256 bytes (then, for fixed lengths with values over
+ *                           8 bytes, 1 to 12 pages more: 256 redo records, table_cells.h)
  *            then           runs of pages: free, segments, directories, chunks, large values, map pages
  *
  * PAGE MAP   One entry a page: {word, aux}. word = state 4 | owner 30 | length 30.
@@ -23,7 +24,7 @@
  *    INTERIOR   0                     pages back to    the taker (allocator lock), before the head word
  *                                     the head
  *    FIXED      0                     pages            create, grow: header, registry, map pages
- *    SEGMENT    shard                 1                \
+ *    SEGMENT    shard                 1 (fixed: 1..15) \
  *    DIRECTORY  shard                 pages             | the taker (allocator lock held, shard lock held):
  *    CHUNK      shard                 pages             | head word = commit of the take
  *    LARGE      shard                 pages            the linking step, from PENDING (shard lock)
@@ -90,7 +91,7 @@ struct shf_shm_header {
     uint64_t max_bytes;       /*  48 */
     uint32_t hash;            /*  56 SHF_HASH_* */
     uint32_t mode;            /*  60 permission bits asked for */
-    uint32_t fixed_key;       /*  64 0,0: variable length */
+    uint32_t fixed_key;       /*  64 0, 0: variable length */
     uint32_t fixed_value;     /*  68 */
     uint32_t geometry;        /*  72 SHF_GEOMETRY */
     uint32_t object_pages;    /*  76 */
@@ -176,42 +177,48 @@ _Static_assert(sizeof(struct shf_shm_hints) * SHF_HINT_CLASSES == 2 * SHF_PAGE, 
 static inline uint64_t shf_pending_entry(uint32_t run, uint32_t shard) { return (uint64_t)shard << 32 | run; }
 
 /*
- * One shard of a table: four lines. The protocol is table.h's.
+ * One shard of a table: four lines. The protocol is table.h's, for fixed lengths table_cells.h's.
  */
 struct shf_shm_shard {
     /* lock line: all but `word` written by the lock's holder */
-    shf_au32 word;         /*  0 the shard lock */
-    shf_au32 run;          /*  4 a run taken and not yet linked, 0 = none */
-    shf_au32 count;        /*  8 keys */
-    shf_au32 garbage;      /* 12 dead units in chunks */
-    shf_au64 head;         /* 16 byte offset where the next record goes; 0 = no chunk yet */
-    shf_au64 chunk_end;    /* 24 byte offset of the current chunk's end */
-    shf_au32 chunks;       /* 32 page of the current chunk, head of the chunk list */
-    shf_au32 predecessor;  /* 36 cleaner: the chunk before the victim, where the clock hand is; 0 = list head */
-    shf_au32 victim;       /* 40 cleaner: the chunk being emptied, 0 = none */
-    shf_au32 position;     /* 44 cleaner: next unit in the victim to look at */
-    shf_au32 record_units; /* 48 units of all chunks, headers included */
-    shf_au32 removes;      /* 52 removes, for the flag recomputation */
-    shf_au32 recoveries;   /* 56 locks taken over from the dead */
-    uint32_t pad2;         /* 60 */
-    /* intent line: a step's after-images. Valid while arm != 0 */
-    shf_au64 arm;          /* 64 op 8 | slot's offset in units; 0 = disarmed */
-    shf_au64 new_word;     /* 72 */
-    shf_au64 new_head;     /* 80 */
-    shf_au32 new_count;    /* 88 */
-    shf_au32 new_garbage;  /* 92 */
-    shf_au32 chunk_a;      /* 96 page of the chunk whose record dies, 0 = none */
-    shf_au32 new_dead;     /* 100 its dead units */
-    shf_au32 arg0;         /* 104 per op, see table.h */
-    shf_au32 arg1;         /* 108 */
-    shf_au32 old_run;      /* 112 run to be freed, 0 = none */
-    shf_au32 new_run;      /* 116 run to be linked, 0 = none */
-    shf_au64 new_version;  /* 120 */
+    shf_au32 word;          /*  0 the shard lock */
+    shf_au32 run;           /*  4 a run taken and not yet linked, 0 = none */
+    shf_au32 count;         /*  8 keys */
+    shf_au32 garbage;       /* 12 dead units in chunks */
+    shf_au64 arm;           /* 16 op 8 | slot's offset in units; 0 = disarmed. Here, so that a taker's look costs no line */
+    shf_au64 head;          /* 24 byte offset where the next record goes; 0 = no chunk yet */
+    union {
+        shf_au64 chunk_end; /* 32 byte offset of the current chunk's end */
+        shf_au64 cell_word; /*    fixed lengths: after-image of a CELL or VALUE step */
+    };
+    shf_au32 chunks;        /* 40 page of the current chunk, head of the chunk list */
+    shf_au32 predecessor;   /* 44 cleaner: the chunk before the victim, where the clock hand is; 0 = list head */
+    shf_au32 victim;        /* 48 cleaner: the chunk being emptied, 0 = none */
+    union {
+        shf_au32 position;   /* 52 cleaner: next unit in the victim to look at */
+        shf_au32 cell_count; /*    fixed lengths: new count of a CELL step; cell number of a VALUE step */
+    };
+    shf_au32 record_units;  /* 56 units of all chunks, headers included */
+    shf_au32 removes;       /* 60 removes, for the flag recomputation */
+    /* intent line: the other steps' after-images. Valid while arm != 0 */
+    shf_au64 pad2;          /* 64 */
+    shf_au64 new_word;      /* 72 */
+    shf_au64 new_head;      /* 80 */
+    shf_au32 new_count;     /* 88 */
+    shf_au32 new_garbage;   /* 92 */
+    shf_au32 chunk_a;       /* 96 page of the chunk whose record dies, 0 = none */
+    shf_au32 new_dead;      /* 100 its dead units */
+    shf_au32 arg0;          /* 104 per op, see table.h */
+    shf_au32 arg1;          /* 108 */
+    shf_au32 old_run;       /* 112 run to be freed, 0 = none */
+    shf_au32 new_run;       /* 116 run to be linked, 0 = none */
+    shf_au64 new_version;   /* 120 */
     /* read line: all that a reader needs of the shard */
     shf_au64 version;      /* 128 moves before memory that readers may hold is reused */
     shf_au64 directory;    /* 136 byte offset of the entries | 15 - depth; at first the inline ones */
     shf_au32 entries[8];   /* 144 inline directory: page numbers of segments, 0 = none yet */
-    uint64_t pad0[2];      /* 176 */
+    shf_au32 recoveries;   /* 176 locks taken over from the dead */
+    uint32_t pad0[3];      /* 180 */
     /* grave line: what clear cut off and nobody has freed yet */
     shf_au64 grave_directory;  /* 192 bit 63 | a directory word; 0 = none */
     shf_au32 grave_index;      /* 200 next entry to empty */
@@ -221,7 +228,8 @@ struct shf_shm_shard {
     uint32_t pad1[3];          /* 244 */
 };
 _Static_assert(sizeof(struct shf_shm_shard) == 256, "shard");
-_Static_assert(offsetof(struct shf_shm_shard, arm) == 64, "shard");
+_Static_assert(offsetof(struct shf_shm_shard, arm) == 16, "shard");
+_Static_assert(offsetof(struct shf_shm_shard, pad2) == 64, "shard");
 _Static_assert(offsetof(struct shf_shm_shard, new_version) == 120, "shard");
 _Static_assert(offsetof(struct shf_shm_shard, version) == 128, "shard");
 _Static_assert(offsetof(struct shf_shm_shard, grave_directory) == 192, "shard");
@@ -230,6 +238,10 @@ _Static_assert(offsetof(struct shf_shm_shard, grave_directory) == 192, "shard");
 #define SHF_BUCKETS 64u
 #define SHF_BUCKET_SLOTS 8u
 #define SHF_SEGMENT_SLOTS (SHF_BUCKETS * SHF_BUCKET_SLOTS)
+
+/* Fixed lengths: a bucket is a header word, with cells over 8 bytes a version word, and 7 cells; table_cells.h. */
+#define SHF_CELLS 7u
+#define SHF_FIXED_MAX 120u /* bytes of a key and its value */
 
 /* The first line of a chunk. */
 #define SHF_CHUNK_TAG 0x4b4e4843u

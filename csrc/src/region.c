@@ -344,12 +344,13 @@ static int check_header(const char *path, const struct shf_shm_header *h, int go
     if (h->kind != p->kind) return incompatible(path, "kind", h->kind, p->kind);
     if (h->page_size != SHF_PAGE) return incompatible(path, "page unit", h->page_size, SHF_PAGE);
     if (h->geometry != SHF_GEOMETRY) return incompatible(path, "geometry", h->geometry, SHF_GEOMETRY);
-    if (h->object_pages != p->object_pages) return incompatible(path, "object pages", h->object_pages, p->object_pages);
     if (h->checksum != shf__checksum(h, offsetof(struct shf_shm_header, checksum)))
         return shf__fail(SHF_ERR_CORRUPT, 0, place, path, "'%s' is damaged: the checksum of its header does not fit",
                          path);
     if (h->hash != SHF_HASH_SIPHASH13 && h->hash != SHF_HASH_FOLDED)
         return incompatible(path, "an unknown hash", h->hash, SHF_HASH_FOLDED);
+    if (h->object_pages > OBJECT_PAGES_LIMIT)
+        return incompatible(path, "object pages", h->object_pages, p->object_pages);
     if (h->max_bytes % SHF_PAGE != 0 || h->max_bytes > MAX_BYTES_LIMIT || h->max_bytes < initial_bytes(h->object_pages))
         return shf__fail(SHF_ERR_CORRUPT, 0, place, path, "'%s' is damaged: its max_bytes %llu cannot be", path,
                          (unsigned long long)h->max_bytes);
@@ -357,10 +358,14 @@ static int check_header(const char *path, const struct shf_shm_header *h, int go
     if (p->max_bytes != 0 && page_up(p->max_bytes) != h->max_bytes)
         return incompatible(path, "max_bytes", h->max_bytes, page_up(p->max_bytes));
     if (p->hash != SHF_HASH_DEFAULT && p->hash != h->hash) return incompatible(path, "hash", h->hash, p->hash);
-    if (p->fixed_key != 0 && p->fixed_key != h->fixed_key)
-        return incompatible(path, "fixed key length", h->fixed_key, p->fixed_key);
-    if (p->fixed_value != 0 && p->fixed_value != h->fixed_value)
-        return incompatible(path, "fixed value length", h->fixed_value, p->fixed_value);
+    if ((p->fixed_key != 0 || p->fixed_value != 0) &&
+        (p->fixed_key != h->fixed_key || p->fixed_value != h->fixed_value))
+        return shf__fail(SHF_ERR_INCOMPATIBLE, 0, place, path,
+                         "'%s': fixed lengths (key, value) are %u, %u in the file, but %u, %u were asked for (0, 0: variable)",
+                         path, h->fixed_key, h->fixed_value, p->fixed_key, p->fixed_value);
+    uint32_t pages = p->object_pages_of != NULL ? p->object_pages_of(h->fixed_key, h->fixed_value) : p->object_pages;
+    if (pages == 0) return incompatible(path, "fixed lengths", h->fixed_key, h->fixed_value);
+    if (h->object_pages != pages) return incompatible(path, "object pages", h->object_pages, pages);
     return SHF_OK;
 }
 

@@ -38,7 +38,9 @@ struct shf_region_params {
     uint64_t max_bytes;    /* 0 = default */
     uint32_t fixed_key, fixed_value;
     uint32_t hash;         /* 0 = default on create, any on open */
-    uint32_t object_pages; /* pages of the object area (16 for a table); zeroed at creation */
+    uint32_t object_pages; /* on create: pages of the object area; zeroed */
+    uint32_t (*object_pages_of)(uint32_t fixed_key, uint32_t fixed_value); /* on open: how many it must have with the
+                            * file's lengths, 0 = lengths that cannot be; NULL: object_pages */
     void (*init)(void *object); /* on create, before anybody can see the file: what is not zero; NULL = nothing */
 };
 

@@ -7,7 +7,7 @@
  *            shard waits for a taker to find out. The path must still name this file after the attach, else again.
  * A NEW FILE  An empty shard is all zero but for its directory word (init_shards, before the file has a name).
  */
-#include "table.h"
+#include "table_cells.h"
 
 #include <stdlib.h>
 
@@ -49,7 +49,10 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
     }
     t->region = *r;
     t->hash_id = t->region.header->hash;
-    t->straight = t->hash_id == SHF_HASH_FOLDED ? 13 : 0;
+    (void)shf__cells_geometry(t->region.header->fixed_key, t->region.header->fixed_value, &t->fixed); /* opened: they can be */
+    t->straight = t->hash_id == SHF_HASH_FOLDED && !shf_is_fixed(t) ? 13 : 0;
+    t->short_key = t->region.read_only || shf_is_fixed(t) ? 0 : 17;
+    t->flags = o->flags;
     t->lock_timeout_ms = o->lock_timeout_ms ? o->lock_timeout_ms : 10000;
     t->shards = (struct shf_shm_shard *)(void *)(t->region.base + SHF_OBJECT_PAGE * SHF_PAGE);
     shf__hash_key_init(&t->hash, t->hash_id, t->region.header->seed);
@@ -80,32 +83,37 @@ static void init_shards(void *object) {
     for (uint32_t i = 0; i < SHF_SHARD_COUNT; i++) shm_store_relaxed(&s[i].directory, shf_directory_inline(i));
 }
 
+/* The struct as first published ended here. */
+#define OPTIONS_FIRST_SIZE offsetof(struct shf_table_options, flags)
+
 static int read_options(const struct shf_table_options *from, struct shf_table_options *o,
                         struct shf_region_params *p) {
     struct shf_table_options none = SHF_TABLE_OPTIONS_INIT;
     *o = none;
     if (from != NULL) {
-        if (from->size < sizeof none)
+        if (from->size < OPTIONS_FIRST_SIZE)
             return shf__fail(SHF_ERR_INVALID, 0, "options", NULL, "options: size is %u, not sizeof(struct shf_table_options)",
                              from->size);
-        *o = *from;
+        memcpy(o, from, from->size < sizeof *o ? from->size : sizeof *o); /* what the caller's header did not know is unset */
     }
     if (o->hash > SHF_HASH_FOLDED) return shf__fail(SHF_ERR_INVALID, 0, "options", NULL, "options: unknown hash %u", o->hash);
     if (o->mode & ~0777u) return shf__fail(SHF_ERR_INVALID, 0, "options", NULL, "options: mode %o has bits beyond 0777", o->mode);
+    if (o->flags & ~SHF_OPTION_HUGE_PAGES) return shf__fail(SHF_ERR_INVALID, 0, "options", NULL, "options: unknown flags %#x", o->flags);
+    p->object_pages = shf__cells_object_pages(o->fixed_key, o->fixed_value);
+    if (p->object_pages == 0 && o->fixed_key == 0)
+        return shf__fail(SHF_ERR_INVALID, 0, "options", NULL, "options: a fixed key has at least 1 byte (0, 0: variable lengths)");
+    if (p->object_pages == 0)
+        return shf__fail(SHF_ERR_TOO_LONG, 0, "options", NULL, "options: a fixed key and value have at most %u bytes together, not %u + %u",
+                         SHF_FIXED_MAX, o->fixed_key, o->fixed_value);
     p->kind = SHF_KIND_TABLE;
     p->mode = o->mode;
     p->max_bytes = o->max_bytes;
     p->fixed_key = o->fixed_key;
     p->fixed_value = o->fixed_value;
     p->hash = o->hash;
-    p->object_pages = SHF_TABLE_PAGES;
+    p->object_pages_of = shf__cells_object_pages;
     p->init = init_shards;
     return SHF_OK;
-}
-
-static int refuse_fixed(const struct shf_table_options *o, const char *path) {
-    if (o->fixed_key == 0 && o->fixed_value == 0) return SHF_OK;
-    return shf__fail(SHF_ERR_UNSUPPORTED, 0, "options", path, "%s: fixed-length tables are not in this version", path);
 }
 
 int shf_table_open(const char *path, unsigned flags, const struct shf_table_options *options, struct shf_table **table) {
@@ -116,7 +124,6 @@ int shf_table_open(const char *path, unsigned flags, const struct shf_table_opti
         ((flags & SHF_CREATE) && (flags & SHF_RDONLY)))
         return shf__fail(SHF_ERR_INVALID, 0, "open", path, "%s: flags %#x do not go together", path, flags);
     int rc = read_options(options, &o, &p);
-    if (rc == SHF_OK && (flags & SHF_CREATE)) rc = refuse_fixed(&o, path);
     if (rc != SHF_OK) return rc;
     for (int round = 0;; round++) {
         struct shf_region r;
@@ -141,7 +148,6 @@ int shf_table_anonymous(const char *name, const struct shf_table_options *option
     struct shf_region r;
     SHF_CHECK_ARGS(name != NULL && table != NULL);
     int rc = read_options(options, &o, &p);
-    if (rc == SHF_OK) rc = refuse_fixed(&o, name);
     if (rc == SHF_OK) rc = shf__region_anonymous(&r, name, &p);
     return rc == SHF_OK ? attach(&r, &o, table) : rc;
 }
@@ -173,7 +179,8 @@ const char *shf_table_path(const struct shf_table *t) { return t != NULL ? t->re
 int shf_table_is_read_only(const struct shf_table *t) { return t != NULL && t->region.read_only; }
 
 int shf_table_options(const struct shf_table *t, struct shf_table_options *o) {
-    SHF_CHECK_ARGS(t != NULL && o != NULL && o->size >= sizeof *o);
+    SHF_CHECK_ARGS(t != NULL && o != NULL && o->size >= OPTIONS_FIRST_SIZE);
+    if (o->size >= sizeof *o) o->flags = t->flags, o->reserved = 0;
     o->mode = t->region.header->mode;
     o->max_bytes = t->region.max_bytes;
     o->fixed_key = t->region.header->fixed_key;

@@ -93,11 +93,22 @@
 
 #include "pages.h"
 
-#define SHF_TABLE_PAGES 16u /* object area: 256 shards of 256 bytes */
+#define SHF_TABLE_PAGES 16u /* object area: 256 shards of 256 bytes; then redo records, if any */
 _Static_assert(SHF_SHARD_COUNT * sizeof(struct shf_shm_shard) <= SHF_TABLE_PAGES * SHF_PAGE, "object area");
 _Static_assert(SHF_DIR_INLINE <= 3 && SHF_DIR_MAX <= 15, "directory");
 
 #define SHF_GRAVE_DIRECTORY (UINT64_C(1) << 63) /* in grave_directory: there is one */
+
+/* Fixed lengths (table_cells.h); key 0: variable ones. All follow from key and value. */
+struct shf_fixed {
+    uint32_t key, value;    /* bytes */
+    uint32_t narrow;        /* 1: a cell is one word */
+    uint32_t key_at;        /* byte offset of the key in a cell */
+    uint32_t cell_words;
+    uint32_t bucket_bytes;  /* whole lines */
+    uint32_t segment_pages;
+    uint32_t redo_words;    /* distance of the shards' redo records; 0: there are none */
+};
 
 struct shf_table {
     struct shf_region region;
@@ -106,9 +117,18 @@ struct shf_table {
     struct shf_registry registry;
     struct shf_pages pages;
     uint32_t hash_id;
-    uint32_t straight; /* get's straight way takes keys of 4 .. 3 + this many bytes: 13; 0, none, with another hash */
+    uint32_t straight;  /* get's straight way takes keys of 4 .. 3 + this many bytes: 13; 0, none, with another hash or
+                         * fixed lengths */
+    uint32_t short_key; /* put's straight way takes keys shorter than this: 17; 0, none, read-only or with fixed lengths */
     uint32_t lock_timeout_ms;
+    uint32_t flags;     /* SHF_OPTION_*, as given */
+    struct shf_fixed fixed;
 };
+static inline int shf_is_fixed(const struct shf_table *t) { return t->fixed.key != 0; }
+/* Pages of a segment's run. */
+static inline uint32_t shf_segment_pages(const struct shf_table *t) { return shf_is_fixed(t) ? t->fixed.segment_pages : 1; }
+/* Records SHF_ERR_WRONG_LENGTH: it names what was given (one of them may be as it should be). */
+int shf__wrong_length(const struct shf_table *t, size_t klen, size_t vlen);
 
 /* ---- slot words --------------------------------------------------------------------------------------- */
 #define SHF_REF_MASK ((UINT64_C(1) << 38) - 1)
@@ -185,6 +205,9 @@ int shf__table_find_uid(struct shf_table *t, struct shf_shm_shard *s, uint32_t u
 /* Reads the head of the record that f->word names: record, word0, vlen. SHF_FOUND or SHF_NONSENSE. */
 int shf__table_open_record(struct shf_table *t, struct shf_found *f);
 
+/* A cell of a table of fixed lengths, found under the lock, passes for a record: this kind, with both lengths, in word0;
+ * `record` is the cell, its value at offset 0. No such word is in the file. */
+#define SHF_KIND_CELL 3u
 static inline int shf_is_large(uint64_t word0) { return (word0 >> 28 & 15) == SHF_KIND_LARGE; }
 static inline size_t shf_record_klen(uint64_t word0) {
     return shf_is_large(word0) ? (size_t)(word0 >> 32) : (size_t)(word0 & SHF_RECORD_LENGTH_MASK);
@@ -203,6 +226,7 @@ static inline uint64_t shf_large_pages(uint64_t klen, uint64_t vlen) {
 static inline uint64_t shf_value_offset(uint64_t word0, uint64_t vlen) {
     uint64_t klen = shf_record_klen(word0);
     if (shf_is_large(word0)) return shf_large_value_offset(klen);
+    if ((word0 >> 28 & 15) == SHF_KIND_CELL) return 0;
     return vlen == 8 ? 8 : 4 + klen;
 }
 
@@ -258,7 +282,9 @@ enum shf_step {
     SHF_STEP_CLEAR,
     SHF_STEP_BURY_SEGMENT,
     SHF_STEP_BURY_ARRAY,
-    SHF_STEP_BURY_CHUNK
+    SHF_STEP_BURY_CHUNK,
+    SHF_STEP_CELL, /* fixed lengths, table_cells.h */
+    SHF_STEP_VALUE
 };
 
 /* table_step.c */
@@ -272,6 +298,21 @@ static inline void shf_apply_put(struct shf_shm_shard *s, shf_au64 *slot, uint64
     shm_store_relaxed32(&s->count, count);
 }
 #define SHF_ARM(op, units) ((uint64_t)(op) << 56 | (units))
+/* A1 and A3, for the steps that are written out where they are made, for their speed. */
+static inline void shf_arm(const struct shf_table *t, struct shf_shm_shard *s, enum shf_step op, const shf_au64 *slot) {
+    shf_compiler_fence();
+    shm_store_relaxed(&s->arm, SHF_ARM(op, slot ? (uint64_t)((const unsigned char *)slot - t->region.base) / 8 : 0)); /* A1 */
+    shf_compiler_fence();
+}
+static inline void shf_disarm(struct shf_shm_shard *s) {
+    shf_compiler_fence();
+    shm_store_relaxed(&s->arm, 0); /* A3 */
+    shf_compiler_fence();
+}
+static inline void shf_move_version(struct shf_shm_shard *s) {
+    shm_store_release(&s->version, shm_load_relaxed(&s->new_version)); /* V3 */
+    shf_fence_release();                                               /* V4 */
+}
 int shf__table_recover(struct shf_table *t, struct shf_shm_shard *s);
 int shf__table_lock_slow(struct shf_table *t, struct shf_shm_shard *s, int taken_over);
 /* Takes the shard's lock and finishes what a death left. */
@@ -303,6 +344,8 @@ int shf__table_place(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, s
 void shf__segment_flags(const shf_au64 *segment, uint32_t bit, uint32_t side, uint64_t flags[SHF_SEGMENT_SLOTS]);
 /* Clears flags that nobody needs any more. */
 void shf__table_tidy_flags(shf_au64 *segment);
+int shf__table_first_segment(struct shf_table *t, struct shf_shm_shard *s, uint32_t *need);
+int shf__table_double(struct shf_table *t, struct shf_shm_shard *s, uint32_t *need, uint32_t *old_run);
 /* First entry index and number of entries of the segment that entry i names. */
 void shf__table_interval(const shf_au32 *entries, uint32_t depth, uint32_t i, uint32_t *first, uint32_t *count);
 

@@ -9,7 +9,7 @@
  *            to another slot number or change its bits: each key that lives throughout has exactly one (index, bits),
  *            and these are passed in order once.
  */
-#include "table.h"
+#include "table_cells.h"
 
 struct cursor {
     uint32_t shard, start, log2, index, at;
@@ -25,8 +25,9 @@ static uint64_t cursor_position(const struct cursor *c) {
 }
 
 /* The next used slot from the cursor on, in its interval. SHF_FOUND (f->word, index; c: at the slot), ABSENT (the
- * interval is done; c: behind it), NONSENSE. */
-static int cursor_find(struct shf_table *t, struct shf_shm_shard *s, struct cursor *c, struct shf_found *f) {
+ * interval is done; c: behind it), NONSENSE, CHANGED. Fixed lengths: the cell is in `copy`. */
+static int cursor_find(struct shf_table *t, struct shf_shm_shard *s, struct cursor *c, struct shf_found *f,
+                       uint64_t copy[SHF_CELL_WORDS_MAX]) {
     uint64_t directory = shm_load_acquire(&s->directory);
     uint32_t depth = shf_directory_depth(directory), shift = 15 - depth;
     shf_au32 *entries = shf__table_entries(t, s, directory);
@@ -51,13 +52,21 @@ static int cursor_find(struct shf_table *t, struct shf_shm_shard *s, struct curs
             uint32_t page = shm_load_acquire32(&entries[e]);
             if (page == last || page == 0) continue;
             last = page;
-            f->segment = shf__region_page(&t->region, page);
+            f->segment = shf__region_at(&t->region, (uint64_t)page * SHF_PAGE, (uint64_t)shf_segment_pages(t) * SHF_PAGE);
             if (f->segment == NULL) return SHF_NONSENSE;
-            f->word = shm_load_acquire(&f->segment[c->index]);
+            if (shf_is_fixed(t)) {
+                uint64_t h;
+                int rc = shf__cells_copy(t, s, f->segment, c->index, copy, &h);
+                if (rc == SHF_CHANGED) return rc;
+                f->word = rc == SHF_FOUND ? shf_hash_tag(h) | 1 : 0; /* a reference that is not 0 */
+            } else {
+                f->word = shm_load_acquire(&f->segment[c->index]);
+            }
             uint32_t bits = shf_word_dir(f->word);
             if ((f->word & SHF_REF_MASK) == 0 || bits < c->at || bits < c->start || bits >= end) continue;
             c->at = bits;
             f->index = c->index;
+            if (shf_is_fixed(t)) return SHF_FOUND;
             f->slot = &f->segment[c->index];
             return shf__table_open_record(t, f);
         }
@@ -83,12 +92,17 @@ int shf_table_next(struct shf_table *t, uint64_t *position, void *key, size_t kc
             struct cursor now = c;
             struct shf_found f;
             size_t kn = 0, vn = 0;
+            uint64_t copy[SHF_CELL_WORDS_MAX];
             uint32_t number = 0;
-            int whole = 1, found = cursor_find(t, s, &now, &f);
+            int whole = 1, found = cursor_find(t, s, &now, &f, copy);
             if (found == SHF_FOUND) {
-                kn = shf_record_klen(f.word0), vn = (size_t)f.vlen;
+                kn = shf_is_fixed(t) ? t->fixed.key : shf_record_klen(f.word0);
+                vn = shf_is_fixed(t) ? t->fixed.value : (size_t)f.vlen;
                 number = shf_uid(c.shard, f.word, f.index);
-                if (kn <= kcap && vn <= vcap) {
+                if (kn <= kcap && vn <= vcap && shf_is_fixed(t)) {
+                    memcpy(key, (const unsigned char *)copy + t->fixed.key_at, kn);
+                    if (vn != 0) memcpy(val, copy, vn);
+                } else if (kn <= kcap && vn <= vcap) {
                     struct shf_target g = {NULL, 0, 0, number, 0};
                     shf__record_key(&f, key, kn);
                     whole = shf__copy_value(&r, &g, &f, val);

@@ -123,22 +123,22 @@ static void set_flag(shf_au64 *slot, uint64_t flag) {
     if ((w & flag) == 0) shm_store_release(slot, w | flag);
 }
 
-static int first_segment(struct shf_table *t, struct shf_shm_shard *s, uint32_t *need) {
+int shf__table_first_segment(struct shf_table *t, struct shf_shm_shard *s, uint32_t *need) {
     uint32_t page = 0;
-    *need = 1;
+    *need = shf_segment_pages(t);
     for (uint32_t i = 0; i < 1u << SHF_DIR_INLINE; i++)
         if (shm_load_relaxed32(&s->entries[i]) != 0 || shf_directory_page(shm_load_relaxed(&s->directory)) != 0)
             return shf__region_corrupt(&t->region, "directory: an entry is empty", shf_shard_number(t, s));
-    int rc = shf__pages_take(&t->pages, &s->run, SHF_PAGE_SEGMENT, shf_shard_number(t, s), 1, &page);
+    int rc = shf__pages_take(&t->pages, &s->run, SHF_PAGE_SEGMENT, shf_shard_number(t, s), *need, &page);
     if (rc != SHF_OK) return rc;
-    shf_au64 *slots = shf__region_page(&t->region, page);
+    shf_au64 *slots = shf__region_at(&t->region, (uint64_t)page * SHF_PAGE, (uint64_t)*need * SHF_PAGE);
     if (slots == NULL) return shf__region_corrupt(&t->region, "page map: run outside of the file", page);
-    shm_clear(slots, SHF_SEGMENT_SLOTS);
+    shm_clear(slots, (size_t)*need * (SHF_PAGE / 8));
     shm_store_relaxed32(&s->new_run, page);
     return shf__step_run(t, s, SHF_STEP_FIRST, NULL);
 }
 
-static int double_directory(struct shf_table *t, struct shf_shm_shard *s, uint32_t *need, uint32_t *old_run) {
+int shf__table_double(struct shf_table *t, struct shf_shm_shard *s, uint32_t *need, uint32_t *old_run) {
     uint64_t directory = shm_load_relaxed(&s->directory);
     uint32_t depth = shf_directory_depth(directory), page = 0;
     *need = ((8u << depth) + SHF_PAGE - 1) / SHF_PAGE;
@@ -213,7 +213,7 @@ SHF_COLD static int make_place(struct shf_table *t, struct shf_shm_shard *s, uin
     }
     shf__table_interval(entries, depth, shf_hash_dir(h) >> (15 - depth), &first, &count);
     if (p->splits < 2 && used >= SHF_SEGMENT_SLOTS / 2 && (count > 1 || depth < SHF_DIR_MAX)) {
-        if (count == 1) return double_directory(t, s, &p->need, old_run);
+        if (count == 1) return shf__table_double(t, s, &p->need, old_run);
         int rc = split(t, s, depth, first, count, f, &p->need);
         p->splits += rc == SHF_OK;
         return rc;
@@ -237,7 +237,7 @@ int shf__table_place(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, s
         if (entries == NULL) return shf__region_corrupt(&t->region, "directory", shf_shard_number(t, s));
         f.segment_page = shm_load_relaxed32(&entries[shf_hash_dir(h) >> (15 - depth)]);
         if (f.segment_page == 0) {
-            rc = first_segment(t, s, &p->need);
+            rc = shf__table_first_segment(t, s, &p->need);
             if (rc != SHF_OK) return rc;
             continue;
         }

@@ -12,6 +12,7 @@
  * ONE WORD   an 8-byte value over an 8-byte value is one atomic store in the record: no step, nothing to recover.
  * NO SPACE   in order: a smaller chunk, what dead processes and clears left, cleaning whole chunks of this shard.
  */
+#include "table_cells.h"
 #include "table_find.h"
 
 #include <stdlib.h>
@@ -99,6 +100,8 @@ static inline int store(struct op *o, const struct shf_found *f, int found) {
     struct shf_place p = {NULL, 0, 0, 0, 0};
     uint64_t garbage = 0, size = 0, ref, head;
     int rc, large = o->large_page != 0;
+    if (SHF_UNLIKELY(shf_is_fixed(t)))
+        return shf__cells_store(t, s, o->target.hash, key, val, f, found, &o->uid, &o->need);
     if (found && vlen == 8 && f->vlen == 8 && !large && !shf_is_large(f->word0)) {
         shm_store_release(f->record + 1, shf_load64(val));
         o->uid = shf_uid(shf_shard_number(t, s), f->word, f->index);
@@ -148,6 +151,10 @@ static int remove_key(struct op *o, const struct shf_found *f) {
     struct shf_shm_shard *s = o->s;
     uint64_t garbage;
     uint32_t removes = shm_load_relaxed32(&s->removes) + 1, count = shm_load_relaxed32(&s->count);
+    if (shf_is_fixed(t)) {
+        o->uid = 0;
+        return shf__cells_remove(t, s, f);
+    }
     int rc = shf__records_kill(t, s, f, &garbage);
     if (rc != SHF_OK) return rc;
     shm_store_relaxed(&s->new_word, shm_load_relaxed(f->slot) & SHF_FLAGS);
@@ -231,6 +238,11 @@ static int look_at_old(struct op *o) {
     }
 }
 
+static SHF_COLD int not_a_counter(const struct shf_table *t, uint64_t vlen) {
+    return shf__fail(SHF_ERR_NOT_A_COUNTER, 0, "add", t->region.path,
+                     "%s: add needs a value of 8 bytes, this one has %llu", t->region.path, (unsigned long long)vlen);
+}
+
 /* ---- the frame ---------------------------------------------------------------------------------------- */
 
 static inline int decide(struct op *o, const struct shf_found *f, int found) {
@@ -249,10 +261,7 @@ static inline int decide(struct op *o, const struct shf_found *f, int found) {
             o->previous = 0;
             return store(o, f, 0);
         }
-        if (f->vlen != 8)
-            return shf__fail(SHF_ERR_NOT_A_COUNTER, 0, "add", o->t->region.path,
-                             "%s: add needs a value of 8 bytes, this one has %llu", o->t->region.path,
-                             (unsigned long long)f->vlen);
+        if (f->vlen != 8) return not_a_counter(o->t, f->vlen);
         value = f->record + shf_value_offset(f->word0, 8) / 8; /* aligned, beside a key over 8 KiB too */
         o->previous = (int64_t)shm_load_relaxed(value);
         shm_store_release(value, (uint64_t)o->previous + (uint64_t)o->delta);
@@ -309,12 +318,27 @@ SHF_COLD static int too_long(struct shf_table *t, size_t klen, size_t vlen) {
                      klen, vlen);
 }
 
+int shf__wrong_length(const struct shf_table *t, size_t klen, size_t vlen) {
+    return shf__fail(SHF_ERR_WRONG_LENGTH, 0, "fixed lengths", t->region.path,
+                     "%s: keys have %u bytes here and values %u, not %zu and %zu", t->region.path, t->fixed.key,
+                     t->fixed.value, klen, vlen);
+}
+
+/* Fixed lengths: what is stored has them; what is only compared may have any. */
+static int check_lengths(const struct op *o) {
+    const struct shf_fixed *x = &o->t->fixed;
+    size_t klen = o->target.uid == 0 ? o->target.klen : x->key, vlen = o->desired_absent ? x->value : o->desired.len;
+    if (o->kind == ADD && x->value != 8 && klen == x->key) return not_a_counter(o->t, x->value);
+    return klen == x->key && vlen == x->value ? SHF_OK : shf__wrong_length(o->t, klen, vlen);
+}
+
 /* One operation on one key. `held`: the shard's lock is held already and the key was looked up (found, *held). */
 static int run_from(struct op *o, const struct shf_found *held, int found) {
     struct shf_table *t = o->t;
     int rc = SHF_OK;
     if (SHF_UNLIKELY(t->region.read_only))
         return shf__fail(SHF_ERR_READ_ONLY, 0, "change", t->region.path, "%s: this handle is read-only", t->region.path);
+    if (SHF_UNLIKELY(shf_is_fixed(t)) && (rc = check_lengths(o)) != SHF_OK) return rc;
     if (!o->desired_absent) {
         if (SHF_UNLIKELY(o->desired.len > UINT32_MAX - o->target.klen))
             return too_long(t, o->target.klen, o->desired.len);
@@ -401,22 +425,42 @@ static inline int put_new(struct shf_table *t, struct shf_shm_shard *s, uint64_t
     shm_store_relaxed(&s->new_word, word);
     shm_store_relaxed(&s->new_head, head + size);
     shm_store_relaxed32(&s->new_count, count + 1);
-    shf_compiler_fence();
-    shm_store_relaxed(&s->arm, SHF_ARM(SHF_STEP_PUT, (uint64_t)((unsigned char *)slot - t->region.base) / 8)); /* A1 */
-    shf_compiler_fence();
+    shf_arm(t, s, SHF_STEP_PUT, slot);
     shf_apply_put(s, slot, word, head + size, count + 1); /* A2 */
-    shf_compiler_fence();
-    shm_store_relaxed(&s->arm, 0); /* A3 */
-    shf_compiler_fence();
+    shf_disarm(s);
     if (uid != NULL) *uid = shf_uid(number, tag, b1 * SHF_BUCKET_SLOTS + index);
     return 1;
+}
+
+/* put for fixed lengths, which the arguments have. */
+static int put_cell(struct shf_table *t, uint64_t h, const void *key, const void *val, uint32_t *uid) {
+    struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
+    struct shf_found f;
+    uint32_t need, number;
+    int rc = shf__table_lock(t, s);
+    if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
+    if (SHF_UNLIKELY(shm_load_relaxed32(&s->grave_full) != 0)) shf__grave_step(t, s);
+    int found = shf__cells_find(t, s, h, key, &f);
+    if (SHF_LIKELY(found >= 0) && shf__cells_store(t, s, h, key, val, &f, found, &number, &need) == SHF_OK) {
+        shf__table_unlock(s);
+        if (SHF_UNLIKELY(atomic_load_explicit(&t->pages.want_ahead, memory_order_relaxed) != 0))
+            shf__pages_grow_ahead(&t->pages);
+        if (uid != NULL) *uid = number;
+        return SHF_OK;
+    }
+    struct op o = op_hashed(t, PUT, h, key, t->fixed.key);
+    op_store(&o, val, t->fixed.value);
+    shf__table_unlock(s);
+    rc = run(&o);
+    if (SHF_LIKELY(rc == SHF_OK) && uid != NULL) *uid = o.uid;
+    return rc;
 }
 
 static inline __attribute__((always_inline)) int put_hashed(struct shf_table *t, uint64_t h, const void *key, size_t klen,
                                                             const void *val, size_t vlen, uint32_t *uid) {
     struct shf_found f, *held = NULL;
     int found = 0, rc;
-    if (SHF_LIKELY(klen <= 16 && vlen <= 1024 && !t->region.read_only)) {
+    if (SHF_LIKELY(klen < t->short_key && vlen <= 1024)) {
         struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
         rc = shf__table_lock(t, s);
         if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
@@ -429,6 +473,8 @@ static inline __attribute__((always_inline)) int put_hashed(struct shf_table *t,
             return SHF_OK;
         }
         held = &f;
+    } else if (SHF_LIKELY(shf_is_fixed(t) && klen == t->fixed.key && vlen == t->fixed.value && !t->region.read_only)) {
+        return put_cell(t, h, key, val, uid);
     }
     struct op o = op_hashed(t, PUT, h, key, klen);
     op_store(&o, val, vlen);

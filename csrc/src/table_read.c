@@ -14,6 +14,7 @@
  *            this value. The slot is looked up again: the same reference with the same sequence number means that the
  *            run was linked all the time (numbers are never used twice), so the bytes so far are right.
  */
+#include "table_cells.h"
 #include "table_find.h"
 
 #define TRIES_BEFORE_LOCK 100u
@@ -77,6 +78,8 @@ static uint32_t record_check(struct shf_table *t, const struct shf_found *f) {
 }
 
 int shf__target_find(struct shf_table *t, struct shf_shm_shard *s, const struct shf_target *g, struct shf_found *f) {
+    if (shf_is_fixed(t))
+        return g->uid == 0 ? shf__cells_find(t, s, g->hash, g->key, f) : shf__cells_find_uid(t, s, g, f);
     if (SHF_LIKELY(g->uid == 0)) return shf__table_find(t, s, g->hash, g->key, g->klen, f);
     int rc = shf__table_find_uid(t, s, g->uid, f);
     if (rc == SHF_FOUND && g->checked && record_check(t, f) != (uint32_t)g->hash) return SHF_ABSENT_KEY;
@@ -137,6 +140,7 @@ static int read_one(struct shf_table *t, const struct shf_target *g, int want_ke
     struct shf_read r;
     struct shf_found f;
     struct shf_shm_shard *s = shf__target_shard(t, g);
+    if (SHF_UNLIKELY(shf_is_fixed(t))) return shf__cells_read(t, g, want_key, buf, cap, len);
     if (SHF_UNLIKELY(s == NULL)) return SHF_NOT_FOUND;
     read_begin(&r, t, s);
     for (;;) {
@@ -162,6 +166,7 @@ static int read_one(struct shf_table *t, const struct shf_target *g, int want_ke
 static __attribute__((noinline)) int get_any(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap,
                                              size_t *vlen) {
     SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0) && (buf != NULL || cap == 0) && vlen != NULL);
+    if (shf_is_fixed(t)) return shf__cells_get(t, key, klen, buf, cap, vlen);
     if (klen > UINT32_MAX) return SHF_NOT_FOUND;
     struct shf_target g = shf_target_key(t, key, klen);
     return read_one(t, &g, 0, buf, cap, vlen);
@@ -259,6 +264,8 @@ static int find_uid(struct shf_table *t, const void *key, size_t klen, uint32_t 
     if (klen > UINT32_MAX) return SHF_NOT_FOUND;
     struct shf_target g = shf_target_key(t, key, klen);
     struct shf_shm_shard *s = shf__target_shard(t, &g);
+    *hash = g.hash;
+    if (shf_is_fixed(t)) return shf__cells_uid(t, &g, uid);
     read_begin(&r, t, s);
     for (;;) {
         int found = shf__target_find(t, s, &g, &f), end = read_end(&r, found);
@@ -266,7 +273,6 @@ static int find_uid(struct shf_table *t, const void *key, size_t klen, uint32_t 
         if (end == 0) continue;
         if (found != SHF_FOUND) return SHF_NOT_FOUND;
         *uid = shf_uid(shf_shard_number(t, s), g.hash << 8, f.index);
-        *hash = g.hash;
         return SHF_OK;
     }
 }

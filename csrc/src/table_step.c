@@ -11,12 +11,7 @@
  * Every page, entry and offset in an intent is checked before the first store of A2: a forged intent gives
  * SHF_ERR_CORRUPT and stays armed; its shard then answers with that error.
  */
-#include "table.h"
-
-static void move_version(struct shf_shm_shard *s) {
-    shm_store_release(&s->version, shm_load_relaxed(&s->new_version)); /* V3 */
-    shf_fence_release();                                               /* V4 */
-}
+#include "table_cells.h"
 
 static int corrupt(struct shf_table *t, struct shf_shm_shard *s, const char *what) {
     return shf__region_corrupt(&t->region, what, shf_shard_number(t, s));
@@ -61,7 +56,7 @@ static int apply_slot(struct shf_table *t, struct shf_shm_shard *s, enum shf_ste
     shm_store_relaxed32(&s->garbage, shm_load_relaxed32(&s->new_garbage));
     if (dead != NULL) shm_store_relaxed(&dead->aux, shm_load_relaxed32(&s->new_dead));
     if (shm_load_relaxed32(&s->old_run) != 0) {
-        move_version(s);
+        shf_move_version(s);
         shf__pages_free(&t->region, shm_load_relaxed32(&s->old_run), SHF_PAGE_LARGE, number);
     }
     return SHF_OK;
@@ -69,7 +64,7 @@ static int apply_slot(struct shf_table *t, struct shf_shm_shard *s, enum shf_ste
 
 static int apply_first(struct shf_table *t, struct shf_shm_shard *s) {
     uint32_t page = shm_load_relaxed32(&s->new_run);
-    if (shf__region_page(&t->region, page) == NULL) return corrupt(t, s, "intent: segment");
+    if (page == 0 || shf__region_page(&t->region, page) == NULL) return corrupt(t, s, "intent: segment");
     for (uint32_t i = 0; i < 1u << SHF_DIR_INLINE; i++) shm_store_release32(&s->entries[i], page); /* A2 */
     shm_store_relaxed32(&s->run, 0);
     return SHF_OK;
@@ -81,13 +76,21 @@ static int apply_split(struct shf_table *t, struct shf_shm_shard *s) {
     uint32_t first = shm_load_relaxed32(&s->arg1), n = shm_load_relaxed32(&s->new_count);
     uint32_t bit = shm_load_relaxed32(&s->new_dead);
     shf_au32 *entries = shf__table_entries(t, s, directory);
-    shf_au64 *slots = shf__region_page(&t->region, old);
+    uint64_t bytes = (uint64_t)shf_segment_pages(t) * SHF_PAGE;
+    shf_au64 *slots = shf__region_at(&t->region, (uint64_t)old * SHF_PAGE, bytes);
     uint32_t size = 1u << shf_directory_depth(directory);
-    if (entries == NULL || slots == NULL || page == 0 || old == 0 || shf__region_page(&t->region, page) == NULL ||
+    if (entries == NULL || slots == NULL || page == 0 || old == 0 ||
+        shf__region_at(&t->region, (uint64_t)page * SHF_PAGE, bytes) == NULL ||
         bit > 14 || n > size || first > size - n)
         return corrupt(t, s, "intent: split");
+    if (shf_is_fixed(t)) {
+        uint64_t sides[2][SHF_BUCKETS];
+        shf__cells_sides(t, slots, bit, sides);
+        shf__cells_apply_split(t, s, entries, slots, sides[0]);
+        return SHF_OK;
+    }
     for (uint32_t i = 0; i < n; i++) shm_store_release32(&entries[first + i], page); /* A2 */
-    move_version(s);
+    shf_move_version(s);
     shf__segment_flags(slots, bit, 0, flags);
     for (uint32_t i = 0; i < SHF_SEGMENT_SLOTS; i++) {
         uint64_t w = shm_load_relaxed(&slots[i]);
@@ -104,7 +107,7 @@ static int apply_double(struct shf_table *t, struct shf_shm_shard *s) {
         shf__table_entries(t, s, directory) == NULL)
         return corrupt(t, s, "intent: directory");
     shm_store_release(&s->directory, directory); /* A2 */
-    move_version(s);
+    shf_move_version(s);
     if (shm_load_relaxed32(&s->old_run) != 0)
         shf__pages_free(&t->region, shm_load_relaxed32(&s->old_run), SHF_PAGE_DIRECTORY, shf_shard_number(t, s));
     shm_store_relaxed32(&s->run, 0);
@@ -131,7 +134,7 @@ static int apply_unchunk(struct shf_table *t, struct shf_shm_shard *s) {
     shm_store_relaxed32(&s->victim, 0);
     shm_store_relaxed32(&s->record_units, shm_load_relaxed32(&s->new_count));
     shm_store_relaxed32(&s->garbage, shm_load_relaxed32(&s->new_garbage));
-    move_version(s);
+    shf_move_version(s);
     shf__pages_free(&t->region, shm_load_relaxed32(&s->old_run), SHF_PAGE_CHUNK, shf_shard_number(t, s));
     return SHF_OK;
 }
@@ -154,7 +157,7 @@ static int apply_clear(struct shf_table *t, struct shf_shm_shard *s) {
     shm_store_relaxed32(&s->record_units, 0);
     shm_store_relaxed32(&s->garbage, 0);
     shm_store_relaxed32(&s->count, 0);
-    move_version(s);
+    shf_move_version(s);
     return SHF_OK;
 }
 
@@ -164,8 +167,8 @@ static int apply_bury_segment(struct shf_table *t, struct shf_shm_shard *s) {
     struct shf_shm_map_entry *e = shf__pages_entry(&t->region, page);
     if (slots == NULL || e == NULL) return corrupt(t, s, "intent: buried segment");
     /* Once the page is FREE its words may be another's already: only an unfinished burial reads them. */
-    if (shm_load_acquire(&e->word) == shf_page_word(SHF_PAGE_SEGMENT, number, 1)) {
-        for (uint32_t i = 0; i < SHF_SEGMENT_SLOTS; i++) {
+    if (shm_load_acquire(&e->word) == shf_page_word(SHF_PAGE_SEGMENT, number, shf_segment_pages(t))) {
+        for (uint32_t i = 0; i < SHF_SEGMENT_SLOTS && !shf_is_fixed(t); i++) {
             uint64_t off = shf_word_offset(shm_load_relaxed(&slots[i]));
             if (off != 0 && off % SHF_PAGE == 0)
                 shf__pages_free(&t->region, (uint32_t)(off / SHF_PAGE), SHF_PAGE_LARGE, number); /* A2 */
@@ -202,20 +205,17 @@ static int apply(struct shf_table *t, struct shf_shm_shard *s, enum shf_step op,
     case SHF_STEP_BURY_SEGMENT: return apply_bury_segment(t, s);
     case SHF_STEP_BURY_ARRAY: return apply_bury_array(t, s);
     case SHF_STEP_BURY_CHUNK: return apply_bury_chunk(t, s);
+    case SHF_STEP_CELL:
+    case SHF_STEP_VALUE: return shf__cells_apply(t, s, op, slot);
     }
     return corrupt(t, s, "intent: unknown step");
 }
 
 int shf__step_run(struct shf_table *t, struct shf_shm_shard *s, enum shf_step op, shf_au64 *slot) {
-    uint64_t units = slot ? (uint64_t)((unsigned char *)slot - t->region.base) / 8 : 0;
-    shf_compiler_fence();
-    shm_store_relaxed(&s->arm, SHF_ARM(op, units)); /* A1 */
-    shf_compiler_fence();
+    shf_arm(t, s, op, slot);
     int rc = apply(t, s, op, slot);
     if (SHF_UNLIKELY(rc != SHF_OK)) return rc; /* stays armed: the intent makes no sense, nobody may build on it */
-    shf_compiler_fence();
-    shm_store_relaxed(&s->arm, 0); /* A3 */
-    shf_compiler_fence();
+    shf_disarm(s);
     return SHF_OK;
 }
 
@@ -226,16 +226,14 @@ int shf__table_recover(struct shf_table *t, struct shf_shm_shard *s) {
     if (arm != 0) {
         enum shf_step op = (enum shf_step)(arm >> 56);
         shf_au64 *slot = NULL;
-        if (op == SHF_STEP_PUT || op == SHF_STEP_SLOT) {
+        if (op == SHF_STEP_PUT || op == SHF_STEP_SLOT || op == SHF_STEP_CELL || op == SHF_STEP_VALUE) {
             slot = shf__region_at(&t->region, (arm & SHF_REF_MASK) * 8, 8);
             if (slot == NULL || (uint64_t)((unsigned char *)slot - t->region.base) < SHF_OBJECT_PAGE * SHF_PAGE)
                 return corrupt(t, s, "intent: slot");
         }
         int rc = apply(t, s, op, slot);
         if (rc != SHF_OK) return rc;
-        shf_compiler_fence();
-        shm_store_relaxed(&s->arm, 0);
-        shf_compiler_fence();
+        shf_disarm(s);
     }
     run = shm_load_relaxed32(&s->run);
     if (run != 0) {

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * table_cells_read.c - fixed lengths: reads without a lock, a store or a system call
+ *
+ * Bucket labels C1-C3, B1-B4 are table_cells.h's, V1 and V2 the frame's (table_read.c).
+ *
+ * TWO WAYS   straight: get of short keys and get by plain UID, as few instructions as can be; whatever is not as expected
+ *            begins again in the other. general: in the frame, which retries, and at last takes the lock. It copies the
+ *            cell, value and key, out whole, says what it saw, and only then looks at whose it was.
+ */
+#include "table_cells.h"
+
+/* ---- the general way ----------------------------------------------------------------------------------- */
+
+/* Copies cell i, that the header word named, out. 1; 0 = the bucket has changed meanwhile. */
+static inline int copy_cell(struct shf_table *t, struct shf_shm_shard *s, const shf_au64 *bucket, uint32_t i,
+                            uint64_t header, uint64_t version, uint64_t copy[SHF_CELL_WORDS_MAX]) {
+    const shf_au64 *cell = shf_cell(t->fixed, bucket, i);
+    if (t->fixed.narrow) {
+        copy[0] = shm_load_acquire(cell);             /* C2 */
+        return shm_load_relaxed(bucket) == header;    /* C3 */
+    }
+    const shf_au64 *value = cell;
+    uint32_t words = t->fixed.key_at / 8;
+    if (SHF_UNLIKELY(version % 2 != 0 && t->fixed.redo_words != 0)) {
+        const shf_au64 *redo = shf_cells_redo(t, s);
+        if (shm_load_relaxed(redo) == (uint64_t)((const unsigned char *)cell - t->region.base) / 8) value = redo + 1;
+    }
+    for (uint32_t w = 0; w < words; w++) copy[w] = shm_load_relaxed(value + w);
+    for (uint32_t w = words; w < t->fixed.cell_words; w++) copy[w] = shm_load_relaxed(cell + w);
+    shf_fence_acquire();                              /* B3 */
+    return shm_load_relaxed(bucket + 1) == version;   /* B4 */
+}
+
+static inline uint64_t copy_hash(const struct shf_table *t, const uint64_t *copy) {
+    return shf__hash(&t->hash, (const unsigned char *)copy + t->fixed.key_at, t->fixed.key);
+}
+
+/* FOUND, ABSENT, CHANGED. *flags: the bucket's. */
+static int look_bucket(struct shf_table *t, struct shf_shm_shard *s, const shf_au64 *segment, uint32_t b, uint32_t tag,
+                       const void *key, uint64_t copy[SHF_CELL_WORDS_MAX], uint32_t *index, uint64_t *flags) {
+    const shf_au64 *bucket = shf_cells_bucket(t->fixed, segment, b);
+    uint64_t version = t->fixed.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
+    uint64_t header = shm_load_acquire(bucket);                            /* C1, B2 */
+    *flags = header & SHF_CELL_FLAGS;
+    for (uint32_t bits = shf_cell_match(header, tag); bits != 0; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(bits);
+        int whole = copy_cell(t, s, bucket, i, header, version, copy);
+        if (memcmp((const unsigned char *)copy + t->fixed.key_at, key, t->fixed.key) != 0) continue;
+        *index = b * SHF_BUCKET_SLOTS + i;
+        return whole ? SHF_FOUND : SHF_CHANGED;
+    }
+    return SHF_ABSENT_KEY;
+}
+
+/* FOUND, ABSENT, NONSENSE. */
+static int look_segment(struct shf_table *t, struct shf_shm_shard *s, uint32_t dir, const shf_au64 **segment) {
+    uint64_t directory = shm_load_acquire(&s->directory);
+    shf_au32 *entries = shf__table_entries(t, s, directory);
+    if (SHF_UNLIKELY(entries == NULL)) return SHF_NONSENSE;
+    uint32_t page = shm_load_acquire32(&entries[dir >> (directory & 15)]);
+    if (page == 0) return SHF_ABSENT_KEY;
+    *segment = shf__region_at(&t->region, (uint64_t)page * SHF_PAGE, (uint64_t)t->fixed.segment_pages * SHF_PAGE);
+    return *segment != NULL ? SHF_FOUND : SHF_NONSENSE;
+}
+
+static int look_key(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key,
+                    uint64_t copy[SHF_CELL_WORDS_MAX], uint32_t *index) {
+    uint32_t b1 = shf_hash_b1(h), delta = shf_hash_delta(h), b2 = b1 ^ delta, tag = shf_cell_tag(h);
+    const shf_au64 *segment = NULL;
+    uint64_t flags1, flags2;
+    int rc = look_segment(t, s, shf_hash_dir(h), &segment);
+    if (rc != SHF_FOUND) return rc;
+    rc = look_bucket(t, s, segment, b1, tag, key, copy, index, &flags1);
+    if (rc != SHF_ABSENT_KEY || (flags1 & (shf_cell_overflow(delta) | SHF_CELL_STASH)) == 0) return rc;
+    rc = look_bucket(t, s, segment, b2, tag, key, copy, index, &flags2);
+    if (rc != SHF_ABSENT_KEY || (flags1 & flags2 & SHF_CELL_STASH) == 0) return rc;
+    for (uint32_t b = 0; b < SHF_BUCKETS && rc == SHF_ABSENT_KEY; b++)
+        rc = look_bucket(t, s, segment, b, tag, key, copy, index, &flags1);
+    return rc;
+}
+
+int shf__cells_copy(struct shf_table *t, struct shf_shm_shard *s, const shf_au64 *segment, uint32_t index,
+                    uint64_t copy[SHF_CELL_WORDS_MAX], uint64_t *hash) {
+    const shf_au64 *bucket = shf_cells_bucket(t->fixed, segment, index / SHF_BUCKET_SLOTS);
+    uint32_t i = index % SHF_BUCKET_SLOTS;
+    uint64_t version = t->fixed.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
+    uint64_t header = shm_load_acquire(bucket);                            /* C1, B2 */
+    if (i == 0 || (header >> 8 * i & 0xff) == 0) return SHF_ABSENT_KEY;
+    if (!copy_cell(t, s, bucket, i, header, version, copy)) return SHF_CHANGED;
+    *hash = copy_hash(t, copy);
+    return SHF_FOUND;
+}
+
+static int look_uid(struct shf_table *t, struct shf_shm_shard *s, const struct shf_target *g,
+                    uint64_t copy[SHF_CELL_WORDS_MAX]) {
+    const shf_au64 *segment = NULL;
+    uint32_t dir = g->uid >> 9 & 0x7fff;
+    uint64_t h = 0;
+    int rc = look_segment(t, s, dir, &segment);
+    if (rc == SHF_FOUND) rc = shf__cells_copy(t, s, segment, g->uid & 511, copy, &h);
+    if (rc != SHF_FOUND) return rc;
+    return shf_hash_dir(h) == dir && shf_hash_shard(h) == shf_shard_number(t, s) &&
+                   (!g->checked || (uint32_t)h == (uint32_t)g->hash)
+               ? SHF_FOUND
+               : SHF_ABSENT_KEY;
+}
+
+/* In the frame. SHF_OK, SHF_NOT_FOUND, an error. */
+static int look(struct shf_table *t, const struct shf_target *g, uint64_t copy[SHF_CELL_WORDS_MAX], uint32_t *index) {
+    struct shf_shm_shard *s = shf__target_shard(t, g);
+    struct shf_read r;
+    if (s == NULL) return SHF_NOT_FOUND;
+    shf__read_begin(&r, t, s);
+    for (;;) {
+        int rc = g->uid != 0 ? look_uid(t, s, g, copy) : look_key(t, s, g->hash, g->key, copy, index);
+        int end = shf__read_end(&r, rc);
+        if (end < 0) return end;
+        if (end == 1) return rc == SHF_FOUND ? SHF_OK : SHF_NOT_FOUND;
+    }
+}
+
+int shf__cells_read(struct shf_table *t, const struct shf_target *g, int want_key, void *buf, size_t cap, size_t *len) {
+    uint64_t copy[SHF_CELL_WORDS_MAX];
+    uint32_t index, n = want_key ? t->fixed.key : t->fixed.value;
+    if (g->uid == 0 && SHF_UNLIKELY(g->klen != t->fixed.key)) return shf__wrong_length(t, g->klen, t->fixed.value);
+    int rc = look(t, g, copy, &index);
+    if (rc != SHF_OK) return rc;
+    if (len != NULL) *len = n;
+    if (n > cap) return SHF_TRUNCATED;
+    if (n != 0) memcpy(buf, (const unsigned char *)copy + (want_key ? t->fixed.key_at : 0), n);
+    return SHF_OK;
+}
+
+int shf__cells_uid(struct shf_table *t, const struct shf_target *g, uint32_t *uid) {
+    uint64_t copy[SHF_CELL_WORDS_MAX];
+    uint32_t index = 0;
+    if (SHF_UNLIKELY(g->klen != t->fixed.key)) return shf__wrong_length(t, g->klen, t->fixed.value);
+    int rc = look(t, g, copy, &index);
+    if (rc == SHF_OK) *uid = shf_uid(shf_hash_shard(g->hash), shf_hash_tag(g->hash), index);
+    return rc;
+}
+
+/* ---- the straight way ---------------------------------------------------------------------------------- */
+
+static __attribute__((noinline)) int get_general(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap,
+                                                 size_t *vlen) {
+    struct shf_target g = shf_target_key(t, key, klen);
+    return shf__cells_read(t, &g, 0, buf, cap, vlen);
+}
+
+/* x is a constant when this is inlined for the commonest lengths. */
+static inline __attribute__((always_inline)) int get_straight(struct shf_table *t, const void *key, size_t klen, void *buf,
+                                                              size_t cap, size_t *vlen, struct shf_fixed x) {
+    if (SHF_UNLIKELY(cap < x.value)) return get_general(t, key, klen, buf, cap, vlen);
+    uint64_t h = shf__hash_short(&t->hash, key, x.key);
+    struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
+    size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
+    const unsigned char *base = t->region.base;
+    uint64_t version = shm_load_acquire(&s->version); /* V1 */
+    uint64_t directory = shm_load_acquire(&s->directory);
+    uint64_t at = (directory & ~UINT64_C(15)) + (uint64_t)(shf_hash_dir(h) >> (directory & 15)) * 4;
+    if (SHF_UNLIKELY(at >= size)) return get_general(t, key, klen, buf, cap, vlen);
+    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(base + at)) * SHF_PAGE;
+    if (SHF_UNLIKELY(at == 0 || at + x.segment_pages * SHF_PAGE > size)) return get_general(t, key, klen, buf, cap, vlen);
+    uint64_t line = x.bucket_bytes == SHF_LINE ? h >> 29 & 0xfc0 : (uint64_t)shf_hash_b1(h) * x.bucket_bytes;
+    uint32_t tag = shf_cell_tag(h), delta = shf_hash_delta(h);
+    for (int second = 0;;) {
+        const shf_au64 *bucket = (const shf_au64 *)(const void *)(base + at + line);
+        uint64_t odd = x.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
+        uint64_t header = shm_load_acquire(bucket);                 /* C1, B2 */
+        for (uint32_t bits = shf_cell_match(header, tag); bits != 0; bits &= bits - 1) {
+            const shf_au64 *cell = shf_cell(x, bucket, (uint32_t)__builtin_ctz(bits));
+            if (x.narrow) {
+                uint64_t word = shm_load_acquire(cell); /* C2 */
+                if (SHF_UNLIKELY(word >> 8 * x.value != shf_load_tail(key, x.key))) continue;
+                if (SHF_UNLIKELY(shm_load_relaxed(bucket) != header)) /* C3 */
+                    return get_general(t, key, klen, buf, cap, vlen);
+                shf_store_tail(buf, word, x.value);
+            } else {
+                if (SHF_UNLIKELY(!shf_cell_has_key(x, cell, key))) continue;
+                if (SHF_UNLIKELY(odd % 2 != 0)) return get_general(t, key, klen, buf, cap, vlen);
+                shm_copy_out(buf, cell, 0, x.value);
+                shf_fence_acquire(); /* B3 */
+                if (SHF_UNLIKELY(shm_load_relaxed(bucket + 1) != odd)) /* B4 */
+                    return get_general(t, key, klen, buf, cap, vlen);
+            }
+            shf_fence_acquire();
+            if (SHF_UNLIKELY(shm_load_relaxed(&s->version) != version)) /* V2 */
+                return get_general(t, key, klen, buf, cap, vlen);
+            *vlen = x.value;
+            return SHF_OK;
+        }
+        if (SHF_UNLIKELY(header & SHF_CELL_STASH)) return get_general(t, key, klen, buf, cap, vlen);
+        if (SHF_LIKELY(second || (header & shf_cell_overflow(delta)) == 0)) break;
+        line ^= x.bucket_bytes == SHF_LINE ? (uint64_t)delta * SHF_LINE : 0;
+        if (x.bucket_bytes != SHF_LINE) line = (uint64_t)(shf_hash_b1(h) ^ delta) * x.bucket_bytes;
+        second = 1;
+    }
+    shf_fence_acquire();
+    if (SHF_LIKELY(shm_load_relaxed(&s->version) == version)) return SHF_NOT_FOUND; /* V2 */
+    return get_general(t, key, klen, buf, cap, vlen);
+}
+
+static const struct shf_fixed four_four = {4, 4, 1, 4, 1, SHF_LINE, 1, 0};
+
+int shf__cells_get(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen) {
+    if (SHF_UNLIKELY(klen != t->fixed.key)) return shf__wrong_length(t, klen, t->fixed.value);
+    if (SHF_UNLIKELY(klen > 16 || t->hash_id != SHF_HASH_FOLDED)) return get_general(t, key, klen, buf, cap, vlen);
+    if (t->fixed.value == 4 && klen == 4) return get_straight(t, key, 4, buf, cap, vlen, four_four);
+    return get_straight(t, key, klen, buf, cap, vlen, t->fixed);
+}
