@@ -87,6 +87,7 @@ mod raw;
 mod report;
 mod table;
 mod uid;
+mod values;
 
 pub use cursor::{Cursor, Entry, Iter, Position, SHARDS};
 pub use error::{Detail, Error, Result};
@@ -94,6 +95,7 @@ pub use options::{HashKind, TableOptions};
 pub use report::{Report, Stats};
 pub use table::{Exchange, Inserted, Table};
 pub use uid::{AnyUid, CheckedUid, Uid};
+pub use values::{Values, ValuesIter};
 
 use std::path::Path;
 

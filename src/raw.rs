@@ -25,6 +25,8 @@ use crate::{
     uid::AnyUid,
 };
 
+pub(crate) mod batch;
+
 /// A value up to this length needs no second call and no larger buffer than the stack's.
 const SMALL: usize = 512;
 
@@ -41,6 +43,7 @@ pub(crate) enum Outcome {
 
 const SHF_OK: c_int = ffi::SHF_OK.cast_signed();
 const SHF_NOT_FOUND: c_int = ffi::SHF_NOT_FOUND.cast_signed();
+const SHF_EXISTS: c_int = ffi::SHF_EXISTS.cast_signed();
 
 /// A return code as an outcome, or this thread's last error. Call it right after the C function, on its thread.
 #[inline]
@@ -57,21 +60,26 @@ fn outcome(code: c_int) -> Result<Outcome> {
 }
 
 /// True for `SHF_OK`, false for `SHF_NOT_FOUND`.
+#[inline]
 fn found(code: c_int) -> Result<bool> {
-    match outcome(code)? {
-        Outcome::Ok => Ok(true),
-        Outcome::NotFound => Ok(false),
-        other => Err(unexpected(other)),
+    match code {
+        SHF_OK => Ok(true),
+        SHF_NOT_FOUND => Ok(false),
+        _ => Err(failed(code)),
     }
 }
 
 /// Only `SHF_OK` or an error.
 #[inline]
 fn done(code: c_int) -> Result<()> {
-    match outcome(code)? {
-        Outcome::Ok => Ok(()),
-        other => Err(unexpected(other)),
-    }
+    if code == SHF_OK { Ok(()) } else { Err(failed(code)) }
+}
+
+/// The error behind a code that is none of the outcomes that the call may have.
+#[cold]
+#[inline(never)]
+fn failed(code: c_int) -> Error {
+    outcome(code).map_or_else(|error| error, unexpected)
 }
 
 /// An outcome that `shf.h` does not list for the call: the engine and this crate do not belong together.
@@ -188,6 +196,30 @@ unsafe fn fill(
     }
 }
 
+/// The straight way of [`fill`]: one call. `None`: the buffer was too small, or something is wrong.
+///
+/// # Safety
+/// As [`fill`].
+#[inline]
+unsafe fn fill_first(
+    out: &mut Vec<u8>,
+    call: impl FnOnce(*mut c_void, usize, &mut usize) -> c_int,
+) -> Option<bool> {
+    out.clear();
+    let mut need = 0;
+    let spare = out.spare_capacity_mut();
+    match call(spare.as_mut_ptr().cast(), spare.len(), &mut need) {
+        SHF_OK if need <= out.capacity() => {
+            // SAFETY: the call returned `SHF_OK`, so it wrote `need` bytes (the caller's promise), and they fit (just
+            // compared).
+            unsafe { out.set_len(need) };
+            Some(true)
+        }
+        SHF_NOT_FOUND => Some(false),
+        _ => None,
+    }
+}
+
 /// As [`fill`], into a new vector of the right size. Absent: no allocation.
 ///
 /// # Safety
@@ -243,6 +275,8 @@ pub(crate) fn unset_options() -> ffi::shf_table_options {
         fixed_value: 0,
         lock_timeout_ms: 0,
         hash: ffi::SHF_HASH_DEFAULT,
+        flags: 0,
+        reserved: 0,
     }
 }
 
@@ -408,6 +442,7 @@ impl RawTable {
     }
 
     /// The UID, and whether the key is new.
+    #[inline]
     pub(crate) fn insert(&self, key: &[u8], value: &[u8]) -> Result<(u32, bool)> {
         let mut uid = 0;
         // SAFETY: see the head of this block (shf.h, "shf_table_insert").
@@ -421,10 +456,10 @@ impl RawTable {
                 &raw mut uid,
             )
         };
-        match outcome(code)? {
-            Outcome::Ok => Ok((uid, true)),
-            Outcome::Exists => Ok((uid, false)),
-            other => Err(unexpected(other)),
+        match code {
+            SHF_OK => Ok((uid, true)),
+            SHF_EXISTS => Ok((uid, false)),
+            _ => Err(failed(code)),
         }
     }
 
@@ -457,19 +492,9 @@ impl RawTable {
     /// their rate, and a call more is a good part of one.
     #[inline]
     pub(crate) fn get_into(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
-        out.clear();
-        let mut need = 0;
-        let spare = out.spare_capacity_mut();
-        match self.get_step(key, spare.as_mut_ptr().cast(), spare.len(), &mut need) {
-            SHF_OK if need <= out.capacity() => {
-                // SAFETY: the call returned `SHF_OK`, so it wrote `need` bytes (shf.h, "shf_table_get"), and they fit
-                // (just compared).
-                unsafe { out.set_len(need) };
-                Ok(true)
-            }
-            SHF_NOT_FOUND => Ok(false),
-            _ => self.get_into_again(key, out),
-        }
+        // SAFETY: shf.h, "shf_table_get" and "OUTPUTS".
+        let first = unsafe { fill_first(out, |buffer, cap, len| self.get_step(key, buffer, cap, len)) };
+        first.map_or_else(|| self.get_into_again(key, out), Ok)
     }
 
     /// The buffer was too small, or something is wrong: again, with every outcome looked at.
@@ -480,18 +505,20 @@ impl RawTable {
         unsafe { fill(out, |buffer, capacity, length| self.get_step(key, buffer, capacity, length)) }
     }
 
-    /// Only for [`get_into`](Self::get_into), [`fill`] and [`fetch`], whose buffers are valid.
+    /// Only for [`fill_first`], [`fill`] and [`fetch`], whose buffers are valid.
     #[inline]
     fn get_step(&self, key: &[u8], buffer: *mut c_void, capacity: usize, length: &mut usize) -> c_int {
         // SAFETY: see the head of this block; the buffer comes from `fill` or `fetch` (shf.h, "shf_table_get").
         unsafe { ffi::shf_table_get(self.ptr.as_ptr(), as_void(key), key.len(), buffer, capacity, length) }
     }
 
+    #[inline]
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
         // SAFETY: see the head of this block (shf.h, "shf_table_contains").
         found(unsafe { ffi::shf_table_contains(self.ptr.as_ptr(), as_void(key), key.len()) })
     }
 
+    #[inline]
     pub(crate) fn remove(&self, key: &[u8]) -> Result<bool> {
         // SAFETY: see the head of this block (shf.h, "shf_table_del").
         found(unsafe { ffi::shf_table_del(self.ptr.as_ptr(), as_void(key), key.len()) })
@@ -603,6 +630,7 @@ impl RawTable {
 
 /// By UID. As above, `self` owns a live handle; any number is a legal UID (shf.h, "by UID").
 impl RawTable {
+    #[inline]
     pub(crate) fn uid(&self, key: &[u8]) -> Result<Option<u32>> {
         let mut uid = 0;
         // SAFETY: see the head of this block (shf.h, "shf_table_uid").
@@ -610,6 +638,7 @@ impl RawTable {
         Ok(found(code)?.then_some(uid))
     }
 
+    #[inline]
     pub(crate) fn checked_uid(&self, key: &[u8]) -> Result<Option<u64>> {
         let mut uid = 0;
         // SAFETY: see the head of this block (shf.h, "shf_table_checked_uid").
@@ -623,12 +652,24 @@ impl RawTable {
         unsafe { fetch(|buffer, capacity, length| self.get_by_uid_step(uid, buffer, capacity, length)) }
     }
 
+    /// As [`get_into`](Self::get_into), the straight way is inlined into the user's crate.
+    #[inline]
     pub(crate) fn get_by_uid_into(&self, uid: AnyUid, out: &mut Vec<u8>) -> Result<bool> {
+        // SAFETY: shf.h, "shf_table_get_by_uid" and "OUTPUTS".
+        let first =
+            unsafe { fill_first(out, |buffer, cap, len| self.get_by_uid_step(uid, buffer, cap, len)) };
+        first.map_or_else(|| self.get_by_uid_into_again(uid, out), Ok)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_by_uid_into_again(&self, uid: AnyUid, out: &mut Vec<u8>) -> Result<bool> {
         // SAFETY: shf.h, "shf_table_get_by_uid" and "OUTPUTS".
         unsafe { fill(out, |buffer, capacity, length| self.get_by_uid_step(uid, buffer, capacity, length)) }
     }
 
-    /// Only for [`fill`] and [`fetch`], whose buffers are valid.
+    /// Only for [`fill_first`], [`fill`] and [`fetch`], whose buffers are valid.
+    #[inline]
     fn get_by_uid_step(
         &self,
         uid: AnyUid,
@@ -665,6 +706,7 @@ impl RawTable {
         unsafe { fetch(call) }
     }
 
+    #[inline]
     pub(crate) fn put_by_uid(&self, uid: AnyUid, value: &[u8]) -> Result<bool> {
         let table = self.ptr.as_ptr();
         let code = match uid {
@@ -680,6 +722,7 @@ impl RawTable {
         found(code)
     }
 
+    #[inline]
     pub(crate) fn remove_by_uid(&self, uid: AnyUid) -> Result<bool> {
         let table = self.ptr.as_ptr();
         let code = match uid {

@@ -13,9 +13,13 @@ use crate::{
     error::{Error, Result},
     ffi,
     options::TableOptions,
-    raw::{Cas, RawTable},
+    raw::{
+        Cas, RawTable,
+        batch::{self, PART, Part},
+    },
     report::{Report, Stats},
     uid::{AnyUid, CheckedUid, Uid},
+    values::Values,
 };
 
 /// A hash table that processes share: one open handle on it.
@@ -107,6 +111,7 @@ impl Table {
     }
 
     /// A UID that the engine returned. It is never 0, or the table is damaged.
+    #[inline]
     pub(crate) fn uid_from(&self, number: u32) -> Result<Uid> {
         Uid::from_u32(number).ok_or_else(|| self.corrupt_uid())
     }
@@ -233,6 +238,7 @@ impl Table {
     ///
     /// # Cost
     /// As [`put`](Table::put); one look if the key is there.
+    #[inline]
     pub fn insert<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, key: K, value: V) -> Result<Inserted> {
         let (number, new) = self.raw.insert(key.as_ref(), value.as_ref())?;
         let uid = self.uid_from(number)?;
@@ -293,6 +299,7 @@ impl Table {
     ///
     /// # Cost
     /// As [`get`](Table::get), without the copy.
+    #[inline]
     pub fn contains<K: AsRef<[u8]>>(&self, key: K) -> Result<bool> {
         self.raw.contains(key.as_ref())
     }
@@ -304,6 +311,7 @@ impl Table {
     ///
     /// # Cost
     /// One lock, one or two cache lines. The memory is used again by later puts.
+    #[inline]
     pub fn remove<K: AsRef<[u8]>>(&self, key: K) -> Result<bool> {
         self.raw.remove(key.as_ref())
     }
@@ -414,6 +422,201 @@ impl Table {
     }
 }
 
+/// Many keys at once. One call asks the memory for many keys at a time, where single calls wait for one after the
+/// other: on a table that is larger than the caches that is two to three times the rate.
+///
+/// Any number of keys is fine, 0 too. Each key is an operation of its own, atomic as the single call is; the batch is
+/// **not**: others may see, and a death may leave, the keys up to some point treated. They are treated in order, and a
+/// key that comes twice is treated as if by two calls.
+impl Table {
+    /// Copies of the values of many keys.
+    ///
+    /// ```
+    /// # let table = shf::TableOptions::new().anonymous("get_many")?;
+    /// table.put_many(&[("a", "1"), ("b", "2")])?;
+    /// let values = table.get_many(&["b", "?", "a"])?;
+    /// assert_eq!(values.iter().collect::<Vec<_>>(), [Some(&b"2"[..]), None, Some(&b"1"[..])]);
+    /// # Ok::<(), shf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [above](Table#errors-of-all-calls): it is a read. The first error ends it.
+    ///
+    /// # Cost
+    /// For each key as [`get_into`](Table::get_into), less most of the waiting for memory. Allocates the result:
+    /// [`get_many_into`](Table::get_many_into) does not.
+    #[inline]
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Values> {
+        let mut values = Values::new();
+        self.get_many_into(keys, &mut values)?;
+        Ok(values)
+    }
+
+    /// As [`get_many`](Table::get_many), into `values`, which are cleared first. Does not allocate once they have grown.
+    ///
+    /// ```
+    /// # let table = shf::TableOptions::new().anonymous("get_many_into")?;
+    /// table.put("a", "1")?;
+    /// let mut values = shf::Values::new();
+    /// for keys in [["a", "b"], ["b", "a"]] {
+    ///     table.get_many_into(&keys, &mut values)?;
+    ///     assert_eq!(values.iter().flatten().count(), 1);
+    /// }
+    /// # Ok::<(), shf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [above](Table#errors-of-all-calls): it is a read. `values` are empty then.
+    ///
+    /// # Cost
+    /// As [`get_many`](Table::get_many), without the allocations.
+    #[inline]
+    pub fn get_many_into<K: AsRef<[u8]>>(&self, keys: &[K], values: &mut Values) -> Result<()> {
+        batch::prepare(values, keys.len())?;
+        let mut part = Part::new();
+        for keys in keys.chunks(PART) {
+            part.keys(keys);
+            self.raw.get_many(&part, values)?;
+        }
+        Ok(())
+    }
+
+    /// Puts many pairs, in order, and tells how many: all of them; or fewer, if an error came after so many pairs. The
+    /// call with the rest then gives that error, if it has not gone away. Nothing is lost: so many pairs are put, and
+    /// the others are not.
+    ///
+    /// ```
+    /// # let table = shf::TableOptions::new().anonymous("put_many")?;
+    /// let pairs = [("a", "1"), ("b", "2"), ("a", "3")];
+    /// let mut rest = &pairs[..];
+    /// while !rest.is_empty() {
+    ///     rest = &rest[table.put_many(rest)?..];
+    /// }
+    /// assert_eq!(table.get("a")?, Some(b"3".to_vec()));
+    /// # Ok::<(), shf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [above](Table#errors-of-all-calls): it needs room. `Err` only if the first pair failed: nothing was changed.
+    ///
+    /// # Death
+    /// A process that dies in here has put the first so many pairs, each as a whole.
+    ///
+    /// # Cost
+    /// For each pair as [`put`](Table::put), less most of the waiting for memory. Allocates nothing.
+    #[inline]
+    pub fn put_many<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, pairs: &[(K, V)]) -> Result<usize> {
+        let mut put = 0;
+        let mut part = Part::new();
+        for pairs in pairs.chunks(PART) {
+            part.pairs(pairs);
+            let (more, result) = self.raw.put_many(&part);
+            put += more;
+            if let Err(error) = result {
+                return if put == 0 { Err(error) } else { Ok(put) };
+            }
+        }
+        Ok(put)
+    }
+
+    /// Removes many keys, and tells how many of them were there.
+    ///
+    /// ```
+    /// # let table = shf::TableOptions::new().anonymous("remove_many")?;
+    /// table.put_many(&[("a", "1"), ("b", "2")])?;
+    /// assert_eq!(table.remove_many(&["a", "?", "b", "a"])?, 2);
+    /// # Ok::<(), shf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [above](Table#errors-of-all-calls): it is a change. **Some keys may have been removed** before the one that
+    /// failed; those after it were not. Calling it again with the same keys goes on.
+    ///
+    /// # Death
+    /// A process that dies in here has removed the first so many keys.
+    ///
+    /// # Cost
+    /// For each key as [`remove`](Table::remove), less most of the waiting for memory. Allocates nothing.
+    #[inline]
+    pub fn remove_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<usize> {
+        let mut removed = 0;
+        let mut part = Part::new();
+        for keys in keys.chunks(PART) {
+            part.keys(keys);
+            removed += self.raw.remove_many(&part)?;
+        }
+        Ok(removed)
+    }
+
+    /// Copies of the values of many UIDs: plain ones, checked ones, or both mixed, as [`AnyUid`]. The hazard of a plain
+    /// UID is that of [`get_by_uid`](Table::get_by_uid).
+    ///
+    /// ```
+    /// # let table = shf::TableOptions::new().anonymous("get_many_by_uid")?;
+    /// let uids = [table.put("a", "1")?, table.put("b", "2")?];
+    /// let values = table.get_many_by_uid(&uids)?;
+    /// assert_eq!(values.get(1), Some(&b"2"[..]));
+    /// # Ok::<(), shf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [above](Table#errors-of-all-calls): it is a read. The first error ends it.
+    ///
+    /// # Cost
+    /// As [`get_many`](Table::get_many), less the search. Mixed UIDs are treated in runs of one kind: if the kinds
+    /// alternate, each is a call of its own.
+    #[inline]
+    pub fn get_many_by_uid<U: Copy + Into<AnyUid>>(&self, uids: &[U]) -> Result<Values> {
+        let mut values = Values::new();
+        self.get_many_by_uid_into(uids, &mut values)?;
+        Ok(values)
+    }
+
+    /// As [`get_many_by_uid`](Table::get_many_by_uid), into `values`, as [`get_many_into`](Table::get_many_into).
+    ///
+    /// ```
+    /// # let table = shf::TableOptions::new().anonymous("get_many_by_uid_into")?;
+    /// table.put("a", "1")?;
+    /// let uids = [table.checked_uid("a")?.unwrap(); 2];
+    /// let mut values = shf::Values::new();
+    /// table.get_many_by_uid_into(&uids, &mut values)?;
+    /// assert_eq!(values.iter().flatten().count(), 2);
+    /// # Ok::<(), shf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [above](Table#errors-of-all-calls): it is a read. `values` are empty then.
+    ///
+    /// # Cost
+    /// As [`get_many_by_uid`](Table::get_many_by_uid), without the allocations.
+    #[inline]
+    pub fn get_many_by_uid_into<U: Copy + Into<AnyUid>>(
+        &self,
+        uids: &[U],
+        values: &mut Values,
+    ) -> Result<()> {
+        batch::prepare(values, uids.len())?;
+        let (mut plain, mut checked) = (Part::new(), Part::new());
+        let mut rest = uids;
+        while let Some(&first) = rest.first() {
+            let treated = match first.into() {
+                AnyUid::Plain(_) => {
+                    let count = plain.plain(rest);
+                    self.raw.get_many_by_uid(&plain, values)?;
+                    count
+                }
+                AnyUid::Checked(_) => {
+                    let count = checked.checked(rest);
+                    self.raw.get_many_by_checked_uid(&checked, values)?;
+                    count
+                }
+            };
+            rest = &rest[treated..];
+        }
+        Ok(())
+    }
+}
+
 /// By UID: without hashing, and without comparing keys.
 impl Table {
     /// The key's UID, if it is there. Every process gets the same one, for as long as the key lives.
@@ -423,6 +626,7 @@ impl Table {
     ///
     /// # Cost
     /// As [`contains`](Table::contains).
+    #[inline]
     pub fn uid<K: AsRef<[u8]>>(&self, key: K) -> Result<Option<Uid>> {
         self.raw.uid(key.as_ref())?.map(|number| self.uid_from(number)).transpose()
     }
@@ -434,6 +638,7 @@ impl Table {
     ///
     /// # Cost
     /// As [`contains`](Table::contains).
+    #[inline]
     pub fn checked_uid<K: AsRef<[u8]>>(&self, key: K) -> Result<Option<CheckedUid>> {
         let number = self.raw.checked_uid(key.as_ref())?;
         number.map(|number| CheckedUid::from_u64(number).ok_or_else(|| self.corrupt_uid())).transpose()
@@ -458,6 +663,7 @@ impl Table {
     ///
     /// # Cost
     /// As [`get_into`](Table::get_into), less the search.
+    #[inline]
     pub fn get_by_uid_into<U: Into<AnyUid>>(&self, uid: U, value: &mut Vec<u8>) -> Result<bool> {
         self.raw.get_by_uid_into(uid.into(), value)
     }
@@ -483,6 +689,7 @@ impl Table {
     ///
     /// # Cost
     /// As [`put`](Table::put), less the search.
+    #[inline]
     pub fn put_by_uid<U: Into<AnyUid>, V: AsRef<[u8]>>(&self, uid: U, value: V) -> Result<bool> {
         self.raw.put_by_uid(uid.into(), value.as_ref())
     }
@@ -494,6 +701,7 @@ impl Table {
     ///
     /// # Cost
     /// As [`remove`](Table::remove), less the search.
+    #[inline]
     pub fn remove_by_uid<U: Into<AnyUid>>(&self, uid: U) -> Result<bool> {
         self.raw.remove_by_uid(uid.into())
     }

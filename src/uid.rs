@@ -24,6 +24,7 @@ pub struct Uid(NonZeroU32);
 impl Uid {
     /// The UID with this number; `None` for 0. Any other number is legal, and at worst not found.
     #[must_use]
+    #[inline]
     pub const fn from_u32(number: u32) -> Option<Uid> {
         match NonZeroU32::new(number) {
             Some(number) => Some(Uid(number)),
@@ -33,6 +34,7 @@ impl Uid {
 
     /// The number, to be stored or sent.
     #[must_use]
+    #[inline]
     pub const fn to_u32(self) -> u32 {
         self.0.get()
     }
@@ -54,6 +56,7 @@ pub struct CheckedUid(NonZeroU64);
 impl CheckedUid {
     /// The checked UID with this number; `None` if its upper half, the UID, is 0.
     #[must_use]
+    #[inline]
     pub const fn from_u64(number: u64) -> Option<CheckedUid> {
         match NonZeroU64::new(number) {
             Some(value) if number >> 32 != 0 => Some(CheckedUid(value)),
@@ -63,6 +66,7 @@ impl CheckedUid {
 
     /// The number, `UID << 32 | check`, to be stored or sent.
     #[must_use]
+    #[inline]
     pub const fn to_u64(self) -> u64 {
         self.0.get()
     }
@@ -92,12 +96,14 @@ pub enum AnyUid {
 }
 
 impl From<Uid> for AnyUid {
+    #[inline]
     fn from(uid: Uid) -> AnyUid {
         AnyUid::Plain(uid)
     }
 }
 
 impl From<CheckedUid> for AnyUid {
+    #[inline]
     fn from(uid: CheckedUid) -> AnyUid {
         AnyUid::Checked(uid)
     }

@@ -29,12 +29,28 @@ pub struct shf_table_options {
     pub fixed_value: u32,
     pub lock_timeout_ms: u32,
     pub hash: u32,
+    pub flags: u32,
+    pub reserved: u32,
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct shf_bytes {
     pub data: *const ::core::ffi::c_void,
     pub len: usize,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct shf_value {
+    pub data: *mut ::core::ffi::c_void,
+    pub cap: usize,
+    pub len: usize,
+    pub code: ::core::ffi::c_int,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct shf_pair {
+    pub key: shf_bytes,
+    pub value: shf_bytes,
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -103,6 +119,8 @@ pub const SHF_RDONLY: u32 = 4;
 pub const SHF_HASH_DEFAULT: u32 = 0;
 pub const SHF_HASH_SIPHASH13: u32 = 1;
 pub const SHF_HASH_FOLDED: u32 = 2;
+pub const SHF_OPTION_HUGE_PAGES: u32 = 1;
+pub const SHF_NO_VALUE: i32 = -1;
 pub const SHF_SHARDS: u32 = 256;
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -126,7 +144,7 @@ const _: () = {
 };
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of shf_table_options"][::core::mem::size_of::<shf_table_options>() - 32usize];
+    ["Size of shf_table_options"][::core::mem::size_of::<shf_table_options>() - 40usize];
     [
         "Alignment of shf_table_options",
     ][::core::mem::align_of::<shf_table_options>() - 8usize];
@@ -151,6 +169,12 @@ const _: () = {
     [
         "Offset of field: shf_table_options::hash",
     ][::core::mem::offset_of!(shf_table_options, hash) - 28usize];
+    [
+        "Offset of field: shf_table_options::flags",
+    ][::core::mem::offset_of!(shf_table_options, flags) - 32usize];
+    [
+        "Offset of field: shf_table_options::reserved",
+    ][::core::mem::offset_of!(shf_table_options, reserved) - 36usize];
 };
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -162,6 +186,32 @@ const _: () = {
     [
         "Offset of field: shf_bytes::len",
     ][::core::mem::offset_of!(shf_bytes, len) - 8usize];
+};
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of shf_value"][::core::mem::size_of::<shf_value>() - 32usize];
+    ["Alignment of shf_value"][::core::mem::align_of::<shf_value>() - 8usize];
+    [
+        "Offset of field: shf_value::data",
+    ][::core::mem::offset_of!(shf_value, data) - 0usize];
+    [
+        "Offset of field: shf_value::cap",
+    ][::core::mem::offset_of!(shf_value, cap) - 8usize];
+    [
+        "Offset of field: shf_value::len",
+    ][::core::mem::offset_of!(shf_value, len) - 16usize];
+    [
+        "Offset of field: shf_value::code",
+    ][::core::mem::offset_of!(shf_value, code) - 24usize];
+};
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of shf_pair"][::core::mem::size_of::<shf_pair>() - 32usize];
+    ["Alignment of shf_pair"][::core::mem::align_of::<shf_pair>() - 8usize];
+    ["Offset of field: shf_pair::key"][::core::mem::offset_of!(shf_pair, key) - 0usize];
+    [
+        "Offset of field: shf_pair::value",
+    ][::core::mem::offset_of!(shf_pair, value) - 16usize];
 };
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -360,6 +410,58 @@ unsafe extern "C" {
         context: *mut ::core::ffi::c_void,
         uid: *mut u32,
     ) -> ::core::ffi::c_int;
+    pub fn shf_table_get_many(
+        table: *mut shf_table,
+        n: usize,
+        keys: *const shf_bytes,
+        out: *mut shf_value,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_table_get_many_packed(
+        table: *mut shf_table,
+        n: usize,
+        keys: *const shf_bytes,
+        buf: *mut ::core::ffi::c_void,
+        cap: usize,
+        lens: *mut usize,
+        done: *mut usize,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_table_get_many_by_uid(
+        table: *mut shf_table,
+        n: usize,
+        uids: *const u32,
+        out: *mut shf_value,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_table_get_many_by_uid_packed(
+        table: *mut shf_table,
+        n: usize,
+        uids: *const u32,
+        buf: *mut ::core::ffi::c_void,
+        cap: usize,
+        lens: *mut usize,
+        done: *mut usize,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_table_get_many_by_checked_uid_packed(
+        table: *mut shf_table,
+        n: usize,
+        uids: *const u64,
+        buf: *mut ::core::ffi::c_void,
+        cap: usize,
+        lens: *mut usize,
+        done: *mut usize,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_table_put_many(
+        table: *mut shf_table,
+        n: usize,
+        pairs: *const shf_pair,
+        done: *mut usize,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_table_del_many(
+        table: *mut shf_table,
+        n: usize,
+        keys: *const shf_bytes,
+        removed: *mut usize,
+        done: *mut usize,
+    ) -> ::core::ffi::c_int;
     pub fn shf_table_uid(
         table: *mut shf_table,
         key: *const ::core::ffi::c_void,
@@ -430,6 +532,10 @@ unsafe extern "C" {
     ) -> ::core::ffi::c_int;
     pub fn shf_table_len(table: *mut shf_table, len: *mut u64) -> ::core::ffi::c_int;
     pub fn shf_table_clear(table: *mut shf_table) -> ::core::ffi::c_int;
+    pub fn shf_table_collapse(
+        table: *mut shf_table,
+        bytes: *mut u64,
+    ) -> ::core::ffi::c_int;
     pub fn shf_table_stats(
         table: *mut shf_table,
         stats: *mut shf_table_stats,
