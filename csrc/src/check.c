@@ -178,7 +178,7 @@ static uint64_t walk_cells(struct walk *w, uint32_t shard, const shf_au64 *segme
         uint64_t header = shm_load_acquire(bucket);
         if (w->locked && !t->fixed.narrow && shm_load_relaxed(bucket + 1) % 2 != 0)
             problem(w, "T3: shard %u bucket %u: an odd version", shard, b);
-        for (uint32_t bits = 0xfe & ~shf_cell_match(header, 0); bits != 0; bits &= bits - 1) {
+        for (uint32_t bits = shf_cell_used(header); bits != 0; bits &= bits - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(bits), slot = b * SHF_BUCKET_SLOTS + i;
             const shf_au64 *cell = shf_cell(t->fixed, bucket, i);
             uint64_t h = shf__cells_hash(t, cell);

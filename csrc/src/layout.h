@@ -12,7 +12,7 @@
  *            page 13        page map, first middle page: 1,024 page numbers of map pages
  *            page 14        page map, first map page: 256 entries of 16 bytes, for pages 0..255
  *            page 15..30    the object: for a table 256 shards of 256 bytes (then, for fixed lengths with values over
- *                           8 bytes, 1 to 12 pages more: 256 redo records, table_cells.h)
+ *                           8 bytes, 4 or 8 pages more: 256 redo records, table_cells.h)
  *            then           runs of pages: free, segments, directories, chunks, large values, map pages
  *
  * PAGE MAP   One entry a page: {word, aux}. word = state 4 | owner 30 | length 30.
@@ -216,9 +216,9 @@ struct shf_shm_shard {
     /* read line: all that a reader needs of the shard */
     shf_au64 version;      /* 128 moves before memory that readers may hold is reused */
     shf_au64 directory;    /* 136 byte offset of the entries | 15 - depth; at first the inline ones */
-    shf_au32 entries[8];   /* 144 inline directory: page numbers of segments, 0 = none yet */
-    shf_au32 recoveries;   /* 176 locks taken over from the dead */
-    uint32_t pad0[3];      /* 180 */
+    shf_au32 recoveries;   /* 144 locks taken over from the dead */
+    uint32_t pad0[3];      /* 148 */
+    shf_au32 entries[8];   /* 160 inline directory: page numbers of segments, 0 = none yet */
     /* grave line: what clear cut off and nobody has freed yet */
     shf_au64 grave_directory;  /* 192 bit 63 | a directory word; 0 = none */
     shf_au32 grave_index;      /* 200 next entry to empty */

@@ -50,7 +50,8 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
     t->region = *r;
     t->hash_id = t->region.header->hash;
     (void)shf__cells_geometry(t->region.header->fixed_key, t->region.header->fixed_value, &t->fixed); /* opened: they can be */
-    t->straight = t->hash_id == SHF_HASH_FOLDED && !shf_is_fixed(t) ? 13 : 0;
+    t->get = shf_is_fixed(t) ? shf__cells_get(t)
+             : t->hash_id == SHF_HASH_FOLDED ? shf__table_get_short : shf__table_get_any;
     t->short_key = t->region.read_only || shf_is_fixed(t) ? 0 : 17;
     t->flags = o->flags;
     t->lock_timeout_ms = o->lock_timeout_ms ? o->lock_timeout_ms : 10000;

@@ -73,6 +73,8 @@
  * VERSION    moves before memory is reused, by the step that unlinked it: unlinking stores; version (release) [V3];
  *            fence(release) [V4]; then clear or FREE. A reader that sees a store after V4 sees V3 at V2. A record that
  *            dies stays readable until its chunk goes, so puts and removes do not move the version.
+ *            And when a dead owner's lock was taken over, after the recovery: what the dead wrote and did not commit stays
+ *            out of every frame that is open (table_cells.h, C3).
  *
  * INVARIANTS (numbers are used by tests and by check's messages)
  *    T1  arm != 0 or run != 0 only while the lock word is not 0
@@ -110,6 +112,8 @@ struct shf_fixed {
     uint32_t redo_words;    /* distance of the shards' redo records; 0: there are none */
 };
 
+typedef int shf_get_fn(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen);
+
 struct shf_table {
     struct shf_region region;
     struct shf_shm_shard *shards;
@@ -117,12 +121,11 @@ struct shf_table {
     struct shf_registry registry;
     struct shf_pages pages;
     uint32_t hash_id;
-    uint32_t straight;  /* get's straight way takes keys of 4 .. 3 + this many bytes: 13; 0, none, with another hash or
-                         * fixed lengths */
     uint32_t short_key; /* put's straight way takes keys shorter than this: 17; 0, none, read-only or with fixed lengths */
     uint32_t lock_timeout_ms;
     uint32_t flags;     /* SHF_OPTION_*, as given */
     struct shf_fixed fixed;
+    shf_get_fn *get; /* shf_table_get for this table's hash and lengths */
 };
 static inline int shf_is_fixed(const struct shf_table *t) { return t->fixed.key != 0; }
 /* Pages of a segment's run. */
@@ -158,10 +161,15 @@ static inline uint32_t shf_uid(uint32_t shard, uint64_t word, uint32_t index) {
 static inline int shf_slot_reserved(uint32_t shard, uint32_t index) { return (shard | index) == 0; }
 
 /* ---- directory ---------------------------------------------------------------------------------------- */
-/* A directory word is ready for use: the byte offset of its entries (a multiple of 16) | 15 - depth. The inline entries
- * have an offset too, so a look-up need not tell them from an array's; only arrays begin a page. */
+/* A directory word is ready for use: the byte offset of its entries (a multiple of 32) | 15 - depth. The inline entries
+ * have an offset too, so a look-up need not tell them from an array's; only arrays begin a page. 32: a shift of 32 bits
+ * takes the low five bits of its count by itself. */
 static inline uint32_t shf_directory_depth(uint64_t d) { return 15 - (uint32_t)(d & 15); }
-static inline uint64_t shf_directory_offset(uint64_t d) { return d & ~UINT64_C(15) & ~SHF_GRAVE_DIRECTORY; }
+static inline uint64_t shf_directory_offset(uint64_t d) { return d & ~UINT64_C(31) & ~SHF_GRAVE_DIRECTORY; }
+/* Where the entry of these directory bits lies; any word gives an offset below 2^64 - 2^17. */
+static inline uint64_t shf_directory_entry(uint64_t d, uint32_t bits) {
+    return (d & ~UINT64_C(31)) + (uint64_t)(bits >> (d & 31)) * 4;
+}
 /* The array's page; 0: inline entries. */
 static inline uint32_t shf_directory_page(uint64_t d) {
     uint64_t off = shf_directory_offset(d);
@@ -174,7 +182,7 @@ static inline uint64_t shf_directory_inline(uint32_t shard) {
     return (SHF_OBJECT_PAGE * SHF_PAGE + shard * sizeof(struct shf_shm_shard) + offsetof(struct shf_shm_shard, entries)) |
            (15 - SHF_DIR_INLINE);
 }
-_Static_assert(offsetof(struct shf_shm_shard, entries) % 16 == 0, "directory word");
+_Static_assert(offsetof(struct shf_shm_shard, entries) % 32 == 0, "directory word");
 /* The entries behind a directory word of this shard; NULL if it makes no sense. */
 static inline shf_au32 *shf__table_entries(struct shf_table *t, struct shf_shm_shard *s, uint64_t directory) {
     if (shf_directory_page(directory) == 0)
@@ -246,6 +254,9 @@ struct shf_shm_shard *shf__target_shard(struct shf_table *t, const struct shf_ta
 /* As shf__table_find, by key or UID, check bits compared. */
 int shf__target_find(struct shf_table *t, struct shf_shm_shard *s, const struct shf_target *g, struct shf_found *f);
 
+/* table_read.c: shf_table_get's straight way for variable lengths and the default hash; in the frame below, for all. Both
+ * check the arguments behind t. */
+shf_get_fn shf__table_get_short, shf__table_get_any;
 /* table_read.c: the optimistic frame. Version checks and retries around a body; see there. */
 struct shf_read {
     struct shf_table *t;

@@ -65,8 +65,8 @@ static inline int found_at(struct shf_table *t, uint64_t tag, shf_au64 *bucket, 
 
 static inline int search(struct shf_table *t, uint64_t h, const void *key, uint32_t b, struct shf_found *f) {
     shf_au64 *bucket = shf_cells_bucket(t->fixed, f->segment, b);
-    for (uint32_t bits = shf_cell_match(shm_load_relaxed(bucket), shf_cell_tag(h)); bits != 0; bits &= bits - 1) {
-        uint32_t i = (uint32_t)__builtin_ctz(bits);
+    for (uint64_t bits = shf_cell_match(shm_load_relaxed(bucket), h); bits != 0; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(bits);
         if (SHF_LIKELY(shf_cell_has_key(t->fixed, shf_cell(t->fixed, bucket, i), key)))
             return found_at(t, shf_hash_tag(h), bucket, b, i, f);
     }
@@ -108,7 +108,7 @@ void shf__cells_sides(struct shf_table *t, const shf_au64 *segment, uint32_t bit
     for (uint32_t b = 0; b < SHF_BUCKETS; b++) {
         const shf_au64 *bucket = shf_cells_bucket(t->fixed, segment, b);
         uint64_t header = shm_load_relaxed(bucket);
-        for (uint32_t bits = 0xfe & ~shf_cell_match(header, 0); bits != 0; bits &= bits - 1) {
+        for (uint32_t bits = shf_cell_used(header); bits != 0; bits &= bits - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(bits);
             uint64_t h = shf__cells_hash(t, shf_cell(t->fixed, bucket, i));
             uint32_t side = bit < 15 ? shf_hash_dir(h) >> bit & 1 : 0, b1 = shf_hash_b1(h), delta = shf_hash_delta(h);
@@ -150,7 +150,7 @@ static int split(struct shf_table *t, struct shf_shm_shard *s, uint32_t depth, u
     for (uint32_t b = 0; b < SHF_BUCKETS; b++) {
         const shf_au64 *old = shf_cells_bucket(t->fixed, f->segment, b);
         shf_au64 *bucket = shf_cells_bucket(t->fixed, to, b);
-        for (uint32_t bits = 0xfe & ~shf_cell_match(sides[1][b], 0); bits != 0; bits &= bits - 1) {
+        for (uint32_t bits = shf_cell_used(sides[1][b]); bits != 0; bits &= bits - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(bits);
             const shf_au64 *from = shf_cell(t->fixed, old, i);
             shf_au64 *cell = shf_cell(t->fixed, bucket, i);
@@ -193,7 +193,7 @@ SHF_COLD static int make_place(struct shf_table *t, struct shf_shm_shard *s, uin
     shf_au32 *entries = shf__table_entries(t, s, directory);
     if (entries == NULL) return shf__region_corrupt(&t->region, "directory", shf_shard_number(t, s));
     for (uint32_t b = SHF_BUCKETS; b-- > 0;) {
-        uint32_t empty = shf_cell_match(shm_load_relaxed(shf_cells_bucket(t->fixed, f->segment, b)), 0);
+        uint32_t empty = shf_cell_empty(shm_load_relaxed(shf_cells_bucket(t->fixed, f->segment, b)));
         used += SHF_CELLS - (uint32_t)__builtin_popcount(empty);
         if (empty != 0) free_b = b;
     }
@@ -215,7 +215,7 @@ SHF_COLD static int make_place(struct shf_table *t, struct shf_shm_shard *s, uin
     set_flag(shf_cells_bucket(t->fixed, f->segment, b2), SHF_CELL_STASH);
     p->b = free_b;
     p->bucket = shf_cells_bucket(t->fixed, f->segment, free_b);
-    p->i = (uint32_t)__builtin_ctz(shf_cell_match(shm_load_relaxed(p->bucket), 0));
+    p->i = (uint32_t)__builtin_ctz(shf_cell_empty(shm_load_relaxed(p->bucket)));
     return SHF_OK;
 }
 
@@ -236,9 +236,9 @@ static int place(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, struc
             continue;
         }
         shf_au64 *one = shf_cells_bucket(t->fixed, f.segment, b1), *two = shf_cells_bucket(t->fixed, f.segment, b2);
-        uint32_t empty1 = shf_cell_match(shm_load_relaxed(one), 0);
+        uint32_t empty1 = shf_cell_empty(shm_load_relaxed(one));
         if (SHF_LIKELY((empty1 & (empty1 - 1)) != 0)) return take_cell(p, one, b1, empty1); /* two or more */
-        uint32_t empty2 = shf_cell_match(shm_load_relaxed(two), 0);
+        uint32_t empty2 = shf_cell_empty(shm_load_relaxed(two));
         if (__builtin_popcount(empty2) > __builtin_popcount(empty1)) {
             set_flag(one, shf_cell_overflow(delta)); /* before the cell is published */
             return take_cell(p, two, b2, empty2);
@@ -311,9 +311,10 @@ static void replace_long(struct shf_table *t, struct shf_shm_shard *s, const str
     shf_disarm(s);
 }
 
+/* All words of the cell, whole: zeros behind key and value are part of the format. */
 static void write_cell(const struct shf_fixed *x, shf_au64 *cell, const void *key, const void *val) {
     if (x->narrow) {
-        shm_store_relaxed(cell, shf_load_tail(val, x->value) | shf_load_tail(key, x->key) << 8 * x->value);
+        shm_store_release(cell, shf_load_tail(val, x->value) | shf_load_tail(key, x->key) << 8 * x->value); /* N2 */
         return;
     }
     const unsigned char *p = val;
@@ -349,8 +350,8 @@ int shf__cells_store(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, c
     }
     shf_au64 *version = version_of(t, p.bucket);
     if (version != NULL) {
-        shm_store_relaxed(version, next_version(version));
-        shf_fence_release(); /* F1 */
+        shm_store_release(version, next_version(version)); /* N1 */
+        shf_fence_release();                               /* F1 */
     }
     write_cell(&t->fixed, shf_cell(t->fixed, p.bucket, p.i), key, val);
     *uid = shf_uid(shf_shard_number(t, s), shf_hash_tag(h), p.b * SHF_BUCKET_SLOTS + p.i);

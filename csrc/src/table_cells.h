@@ -12,12 +12,13 @@
  *    narrow, k + v <= 8:   header word | 7 cells of one word: value in bytes 0..v-1, key in v..v+k-1, then zeros
  *    wide:                 header word | version word | 7 cells: value, zeros to 8 bytes, key, zeros to 8 bytes
  *
- *    header word  byte 0: flags. byte i = 1..7: tag of cell i, 0 = empty. Tag: 8 hash bits (7-0), 0 becomes 1.
- *                 flags: bit 0-6 overflow: a key of this primary bucket whose flag number is that lies in its b2
- *                 (flag number = 7 * delta >> 6); bit 7 stash: a key of this bucket (b1 or b2) lies in a third bucket
+ *    header word  byte 0: flags. byte i = 1..7: tag of cell i, 0 = empty. Tag: bit 7 and 7 hash bits (6-0): never
+ *                 empty, never equal to the flags, so that a look-up compares all eight bytes.
+ *                 flags: bit 0-5 overflow: a key of this primary bucket whose flag number is that lies in its b2
+ *                 (flag number = 6 * delta >> 6); bit 6 stash: a key of this bucket (b1 or b2) lies in a third bucket
  *                 of the segment. A flag may be set without need, never clear with need; splits compute them anew.
  *    version word even: cells are as the header says. odd: one cell's value is being written; it stands in the redo record.
- *    redo record  one a shard, behind the shards, if v > 8: {cell: byte offset in units, value words}; 64, 128 or 192 bytes.
+ *    redo record  one a shard, behind the shards, if v > 8: {cell: byte offset in units, value words}; 64 or 128 bytes.
  *    uid          shard 8 | directory bits 15 | bucket 6 | cell 3. Cells are 1..7: UID 0 is never issued. A UID is
  *                 resolved with as many bits as the directory has; then the cell's key is hashed and all 15 compared.
  *
@@ -49,18 +50,25 @@
  *
  *    Why C3: a cell is written before its tag is. A reader that came with the tag of a key since removed must
  *    not return the value of a put that is not committed. The same header word again after the cell was
- *    read: either no change came between, or the cell's new key was published with the same tag, before C3.
+ *    read: either no change came between, or the cell's new key was published with the same tag, before C3. A put that
+ *    died between cell and tag would spoil that: a later one could publish the tag over other bytes than the reader
+ *    has. So whoever takes a dead owner's lock over moves the shard's version (table_step.c), and V2 fails.
  *    Why B4: the same; and key and value words must be of one content. F1 stands between the version and the
  *    stores that follow: who has read one of them finds another version at B4.
- *    Why absent needs none: the key is in at most one cell. If the tag was not there at C1/B2, the key was not in that
- *    cell then; if the cell held another key (or half of a new one) when it was read, our key had been removed, or
- *    was not committed, since the reader began. Either way there was a moment without it. That the key moves from
- *    one of its buckets to the other is a remove and a put.
+ *    Why absent needs none: the key is in at most one cell, under one lock from look-up to tag. Tags and flags come from
+ *    one load of one word, and a flag is stored before the cell's tag in the other bucket. If the tag was not there at
+ *    C1/B2, the key was not in that cell then; if the cell held another key (or half of a new one) when it was read, our
+ *    key had been removed, or was not committed, since the reader began. Either way there was a moment without it. That
+ *    the key moves from one of its buckets to the other is a remove and a put. Both buckets under one V1 and V2, or each
+ *    under a pair that holds: a split between them could take the key along.
  *    Odd: the redo record was complete before D1 and is not touched before D2 was stored and F1 of the next replace
  *    was passed. Who reads it between B1 odd and B4 the same odd has read it whole; the step is armed, so the
- *    value is committed. So a reader never waits for a stopped writer.
+ *    value is committed. So a reader never waits for a stopped writer. A redo after D2 makes the version odd once more,
+ *    with the same bytes.
  *
  * ORDERING   C0 release  pairs with C1, B2: who sees the tag sees the cell.
+ *            N1 release  version += 2, pairs with B1: who sees it sees, at B2, the header that emptied the cell.
+ *            N2 release  a narrow cell, pairs with C2: who sees it sees, at C3, the header that emptied the cell.
  *            C2 acquire  C3 is not loaded before the cell.
  *            F1 fence(release), before the version word's += 2 is followed by cell words, and before the redo
  *               record's first store. Pairs with B3. Weaker: a reader sees new bytes under the old version.
@@ -84,27 +92,31 @@
 #endif
 
 #define SHF_CELL_WORDS_MAX 16u
-#define SHF_CELL_STASH UINT64_C(0x80)
-#define SHF_CELL_FLAGS UINT64_C(0xff)
+#define SHF_CELL_STASH UINT64_C(0x40)
+#define SHF_CELL_FLAGS UINT64_C(0x7f) /* of byte 0; bit 7 stays 0 */
 
-static inline uint32_t shf_cell_tag(uint64_t h) {
-    uint32_t tag = (uint32_t)h & 0xff;
-    return tag + (tag == 0);
-}
-static inline uint64_t shf_cell_overflow(uint32_t delta) { return UINT64_C(1) << (7 * delta >> 6); }
+static inline uint32_t shf_cell_tag(uint64_t h) { return ((uint32_t)h & 0x7f) | 0x80; }
+static inline uint32_t shf_cell_flag_number(uint32_t delta) { return 6 * delta >> 6; }
+static inline uint64_t shf_cell_overflow(uint32_t delta) { return UINT64_C(1) << shf_cell_flag_number(delta); }
 
-/* Bits 1..7: the cells with this tag (0: the empty ones). */
-static inline uint32_t shf_cell_match(uint64_t header, uint32_t tag) {
-    uint64_t all = tag * UINT64_C(0x0101010101010101);
+/* Bits 1..7: the cells with the tag of this hash. */
+static inline uint64_t shf_cell_match(uint64_t header, uint64_t h) {
 #if defined(__SSE2__)
-    __m128i same = _mm_cmpeq_epi8(_mm_cvtsi64_si128((long long)header), _mm_cvtsi64_si128((long long)all));
-    return (uint32_t)_mm_movemask_epi8(same) & 0xfe;
+    __m128i tag = _mm_cvtsi32_si128((int)(uint32_t)h);
+    tag = _mm_or_si128(_mm_shufflelo_epi16(_mm_unpacklo_epi8(tag, tag), 0), _mm_set1_epi8((char)0x80));
+    __m128i same = _mm_cmpeq_epi8(_mm_cvtsi64_si128((long long)header), tag);
+    return (uint32_t)_mm_movemask_epi8(same); /* the upper halves are 0 and 0x80 */
 #else
-    uint64_t x = header ^ all, low = UINT64_C(0x7f7f7f7f7f7f7f7f);
+    uint64_t x = header ^ shf_cell_tag(h) * UINT64_C(0x0101010101010101), low = UINT64_C(0x7f7f7f7f7f7f7f7f);
     uint64_t zero = ~((((x & low) + low) | x) | low); /* 0x80 where a byte is 0, exactly */
-    return (uint32_t)(zero * UINT64_C(0x0002040810204081) >> 56) & 0xfe;
+    return zero * UINT64_C(0x0002040810204081) >> 56 & 0xfe;
 #endif
 }
+/* Bits 1..7: the empty cells; the used ones. */
+static inline uint32_t shf_cell_used(uint64_t header) {
+    return (uint32_t)((header & UINT64_C(0x8080808080808000)) * UINT64_C(0x0002040810204081) >> 56);
+}
+static inline uint32_t shf_cell_empty(uint64_t header) { return 0xfe ^ shf_cell_used(header); }
 
 /* Where the key lies in a cell. */
 static inline uint32_t shf_cell_key_at(uint32_t key, uint32_t value) {
@@ -114,16 +126,21 @@ static inline shf_au64 *shf_cells_bucket(struct shf_fixed x, const shf_au64 *seg
     return (shf_au64 *)(uintptr_t)segment + bucket * (x.bucket_bytes / 8);
 }
 /* Cell i, 1..7, of a bucket. */
-static inline shf_au64 *shf_cell(struct shf_fixed x, const shf_au64 *bucket, uint32_t i) {
+static inline shf_au64 *shf_cell(struct shf_fixed x, const shf_au64 *bucket, uint64_t i) {
     return (shf_au64 *)(uintptr_t)bucket + (x.narrow ? i : 2 + (i - 1) * x.cell_words);
 }
 static inline shf_au64 *shf_cells_redo(const struct shf_table *t, const struct shf_shm_shard *s) {
     shf_au64 *all = (shf_au64 *)(void *)(t->region.base + (uint64_t)(SHF_OBJECT_PAGE + SHF_TABLE_PAGES) * SHF_PAGE);
     return all + (size_t)shf_shard_number(t, s) * t->fixed.redo_words;
 }
+/* Is it this key in a narrow cell's word? */
+static inline int shf_cell_is(struct shf_fixed x, uint64_t word, const void *key) {
+    if (x.key == 4) return (uint32_t)(word >> 8 * x.value) == shf_load32(key);
+    return word >> 8 * x.value == shf_load_tail(key, x.key);
+}
 /* Does a cell hold this key? Wide: words beside a writer; the caller looks at the version then. */
 static inline int shf_cell_has_key(struct shf_fixed x, const shf_au64 *cell, const void *key) {
-    if (x.narrow) return shm_load_relaxed(cell) >> 8 * x.value == shf_load_tail(key, x.key);
+    if (x.narrow) return shf_cell_is(x, shm_load_relaxed(cell), key);
     const unsigned char *k = key;
     uint32_t n = x.key;
     for (cell += x.key_at / 8; n >= 8; n -= 8, k += 8, cell++)
@@ -156,7 +173,8 @@ void shf__cells_apply_split(struct shf_table *t, struct shf_shm_shard *s, shf_au
                             const uint64_t stay[SHF_BUCKETS]);
 
 /* ---- readers (table_cells_read.c) ---------------------------------------------------------------------- */
-int shf__cells_get(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen);
+/* shf_table_get for the lengths of this table. */
+shf_get_fn *shf__cells_get(const struct shf_table *t);
 /* Value (or key) of a target. len may be NULL. */
 int shf__cells_read(struct shf_table *t, const struct shf_target *g, int want_key, void *buf, size_t cap, size_t *len);
 int shf__cells_uid(struct shf_table *t, const struct shf_target *g, uint32_t *uid);

@@ -37,14 +37,14 @@ static inline uint64_t copy_hash(const struct shf_table *t, const uint64_t *copy
 }
 
 /* FOUND, ABSENT, CHANGED. *flags: the bucket's. */
-static int look_bucket(struct shf_table *t, struct shf_shm_shard *s, const shf_au64 *segment, uint32_t b, uint32_t tag,
+static int look_bucket(struct shf_table *t, struct shf_shm_shard *s, const shf_au64 *segment, uint32_t b, uint64_t h,
                        const void *key, uint64_t copy[SHF_CELL_WORDS_MAX], uint32_t *index, uint64_t *flags) {
     const shf_au64 *bucket = shf_cells_bucket(t->fixed, segment, b);
     uint64_t version = t->fixed.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
     uint64_t header = shm_load_acquire(bucket);                            /* C1, B2 */
     *flags = header & SHF_CELL_FLAGS;
-    for (uint32_t bits = shf_cell_match(header, tag); bits != 0; bits &= bits - 1) {
-        uint32_t i = (uint32_t)__builtin_ctz(bits);
+    for (uint64_t bits = shf_cell_match(header, h); bits != 0; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(bits);
         int whole = copy_cell(t, s, bucket, i, header, version, copy);
         if (memcmp((const unsigned char *)copy + t->fixed.key_at, key, t->fixed.key) != 0) continue;
         *index = b * SHF_BUCKET_SLOTS + i;
@@ -66,17 +66,17 @@ static int look_segment(struct shf_table *t, struct shf_shm_shard *s, uint32_t d
 
 static int look_key(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key,
                     uint64_t copy[SHF_CELL_WORDS_MAX], uint32_t *index) {
-    uint32_t b1 = shf_hash_b1(h), delta = shf_hash_delta(h), b2 = b1 ^ delta, tag = shf_cell_tag(h);
+    uint32_t b1 = shf_hash_b1(h), delta = shf_hash_delta(h), b2 = b1 ^ delta;
     const shf_au64 *segment = NULL;
     uint64_t flags1, flags2;
     int rc = look_segment(t, s, shf_hash_dir(h), &segment);
     if (rc != SHF_FOUND) return rc;
-    rc = look_bucket(t, s, segment, b1, tag, key, copy, index, &flags1);
+    rc = look_bucket(t, s, segment, b1, h, key, copy, index, &flags1);
     if (rc != SHF_ABSENT_KEY || (flags1 & (shf_cell_overflow(delta) | SHF_CELL_STASH)) == 0) return rc;
-    rc = look_bucket(t, s, segment, b2, tag, key, copy, index, &flags2);
+    rc = look_bucket(t, s, segment, b2, h, key, copy, index, &flags2);
     if (rc != SHF_ABSENT_KEY || (flags1 & flags2 & SHF_CELL_STASH) == 0) return rc;
     for (uint32_t b = 0; b < SHF_BUCKETS && rc == SHF_ABSENT_KEY; b++)
-        rc = look_bucket(t, s, segment, b, tag, key, copy, index, &flags1);
+        rc = look_bucket(t, s, segment, b, h, key, copy, index, &flags1);
     return rc;
 }
 
@@ -143,70 +143,91 @@ int shf__cells_uid(struct shf_table *t, const struct shf_target *g, uint32_t *ui
 
 /* ---- the straight way ---------------------------------------------------------------------------------- */
 
-static __attribute__((noinline)) int get_general(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap,
-                                                 size_t *vlen) {
+#define GET_ARGUMENTS struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen
+static __attribute__((noinline)) int get_general(GET_ARGUMENTS) {
+    SHF_CHECK_ARGS((key != NULL || klen == 0) && (buf != NULL || cap == 0) && vlen != NULL);
+    if (klen != t->fixed.key) return shf__wrong_length(t, klen, t->fixed.value);
     struct shf_target g = shf_target_key(t, key, klen);
     return shf__cells_read(t, &g, 0, buf, cap, vlen);
 }
 
-/* x is a constant when this is inlined for the commonest lengths. */
-static inline __attribute__((always_inline)) int get_straight(struct shf_table *t, const void *key, size_t klen, void *buf,
-                                                              size_t cap, size_t *vlen, struct shf_fixed x) {
-    if (SHF_UNLIKELY(cap < x.value)) return get_general(t, key, klen, buf, cap, vlen);
-    uint64_t h = shf__hash_short(&t->hash, key, x.key);
-    struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
-    size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
-    const unsigned char *base = t->region.base;
-    uint64_t version = shm_load_acquire(&s->version); /* V1 */
-    uint64_t directory = shm_load_acquire(&s->directory);
-    uint64_t at = (directory & ~UINT64_C(15)) + (uint64_t)(shf_hash_dir(h) >> (directory & 15)) * 4;
-    if (SHF_UNLIKELY(at >= size)) return get_general(t, key, klen, buf, cap, vlen);
-    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(base + at)) * SHF_PAGE;
-    if (SHF_UNLIKELY(at == 0 || at + x.segment_pages * SHF_PAGE > size)) return get_general(t, key, klen, buf, cap, vlen);
-    uint64_t line = x.bucket_bytes == SHF_LINE ? h >> 29 & 0xfc0 : (uint64_t)shf_hash_b1(h) * x.bucket_bytes;
-    uint32_t tag = shf_cell_tag(h), delta = shf_hash_delta(h);
-    for (int second = 0;;) {
-        const shf_au64 *bucket = (const shf_au64 *)(const void *)(base + at + line);
-        uint64_t odd = x.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
-        uint64_t header = shm_load_acquire(bucket);                 /* C1, B2 */
-        for (uint32_t bits = shf_cell_match(header, tag); bits != 0; bits &= bits - 1) {
-            const shf_au64 *cell = shf_cell(x, bucket, (uint32_t)__builtin_ctz(bits));
-            if (x.narrow) {
-                uint64_t word = shm_load_acquire(cell); /* C2 */
-                if (SHF_UNLIKELY(word >> 8 * x.value != shf_load_tail(key, x.key))) continue;
-                if (SHF_UNLIKELY(shm_load_relaxed(bucket) != header)) /* C3 */
-                    return get_general(t, key, klen, buf, cap, vlen);
-                shf_store_tail(buf, word, x.value);
-            } else {
-                if (SHF_UNLIKELY(!shf_cell_has_key(x, cell, key))) continue;
-                if (SHF_UNLIKELY(odd % 2 != 0)) return get_general(t, key, klen, buf, cap, vlen);
-                shm_copy_out(buf, cell, 0, x.value);
-                shf_fence_acquire(); /* B3 */
-                if (SHF_UNLIKELY(shm_load_relaxed(bucket + 1) != odd)) /* B4 */
-                    return get_general(t, key, klen, buf, cap, vlen);
-            }
-            shf_fence_acquire();
-            if (SHF_UNLIKELY(shm_load_relaxed(&s->version) != version)) /* V2 */
-                return get_general(t, key, klen, buf, cap, vlen);
-            *vlen = x.value;
-            return SHF_OK;
+/* Looks for the key in one bucket; its value goes to buf. 1; 0 = not there (*header = its header word); -1 = ask the general
+ * way: the bucket has changed meanwhile, or its version is odd. */
+static inline __attribute__((always_inline)) int look_straight(struct shf_fixed x, const shf_au64 *bucket, uint64_t h,
+                                                               const void *key, void *buf, uint64_t *header) {
+    uint64_t odd = x.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
+    *header = shm_load_acquire(bucket);                         /* C1, B2 */
+    for (uint64_t bits = shf_cell_match(*header, h); bits != 0; bits &= bits - 1) {
+        const shf_au64 *cell = shf_cell(x, bucket, (uint32_t)__builtin_ctzll(bits));
+        if (x.narrow) {
+            uint64_t word = shm_load_acquire(cell); /* C2 */
+            if (SHF_UNLIKELY(!shf_cell_is(x, word, key))) continue;
+            if (SHF_UNLIKELY(shm_load_relaxed(bucket) != *header)) return -1; /* C3 */
+            shf_store_tail(buf, word, x.value);
+        } else {
+            if (SHF_UNLIKELY(!shf_cell_has_key(x, cell, key))) continue;
+            if (SHF_UNLIKELY(odd % 2 != 0)) return -1;
+            shm_copy_out(buf, cell, 0, x.value);
+            shf_fence_acquire();                                              /* B3 */
+            if (SHF_UNLIKELY(shm_load_relaxed(bucket + 1) != odd)) return -1; /* B4 */
         }
-        if (SHF_UNLIKELY(header & SHF_CELL_STASH)) return get_general(t, key, klen, buf, cap, vlen);
-        if (SHF_LIKELY(second || (header & shf_cell_overflow(delta)) == 0)) break;
-        line ^= x.bucket_bytes == SHF_LINE ? (uint64_t)delta * SHF_LINE : 0;
-        if (x.bucket_bytes != SHF_LINE) line = (uint64_t)(shf_hash_b1(h) ^ delta) * x.bucket_bytes;
-        second = 1;
+        return 1;
     }
-    shf_fence_acquire();
-    if (SHF_LIKELY(shm_load_relaxed(&s->version) == version)) return SHF_NOT_FOUND; /* V2 */
-    return get_general(t, key, klen, buf, cap, vlen);
+    return 0;
 }
 
-static const struct shf_fixed four_four = {4, 4, 1, 4, 1, SHF_LINE, 1, 0};
+/* x is a constant for the commonest lengths. Each condition has an `if` of its own: gathered into one they cost more. */
+static inline __attribute__((always_inline)) int get_straight(GET_ARGUMENTS, struct shf_fixed x) {
+    if (SHF_UNLIKELY(klen != x.key)) return get_general(t, key, klen, buf, cap, vlen);
+    if (SHF_UNLIKELY(cap < x.value)) return get_general(t, key, klen, buf, cap, vlen);
+    if (SHF_UNLIKELY(key == NULL)) return get_general(t, key, klen, buf, cap, vlen);
+    if (SHF_UNLIKELY(buf == NULL)) return get_general(t, key, klen, buf, cap, vlen);
+    if (SHF_UNLIKELY(vlen == NULL)) return get_general(t, key, klen, buf, cap, vlen);
+    uint64_t h = shf__hash_short(&t->hash, key, x.key), header;
+    const struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
+    uint64_t version = shm_load_acquire(&s->version); /* V1 */
+    uint64_t at = shf_directory_entry(shm_load_acquire(&s->directory), shf_hash_dir(h));
+    if (SHF_UNLIKELY(at >= atomic_load_explicit(&t->region.size, memory_order_relaxed)))
+        return get_general(t, key, klen, buf, cap, vlen);
+    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(t->region.base + at)) * SHF_PAGE;
+    if (SHF_UNLIKELY(at == 0)) return get_general(t, key, klen, buf, cap, vlen); /* no segment yet */
+    if (SHF_UNLIKELY(at + x.segment_pages * SHF_PAGE > atomic_load_explicit(&t->region.size, memory_order_relaxed)))
+        return get_general(t, key, klen, buf, cap, vlen);
+    const unsigned char *segment = t->region.base + at;
+    uint64_t b1 = x.bucket_bytes == SHF_LINE ? h >> 29 & 0xfc0 : (uint64_t)shf_hash_b1(h) * x.bucket_bytes;
+    int rc = look_straight(x, (const shf_au64 *)(const void *)(segment + b1), h, key, buf, &header);
+    if (rc == 0) {
+        uint32_t delta = shf_hash_delta(h);
+        if (SHF_UNLIKELY((header & SHF_CELL_STASH) != 0)) return get_general(t, key, klen, buf, cap, vlen);
+        if (header >> shf_cell_flag_number(delta) & 1) {
+            uint64_t b2 = x.bucket_bytes == SHF_LINE ? b1 ^ (uint64_t)delta * SHF_LINE
+                                                     : (uint64_t)(shf_hash_b1(h) ^ delta) * x.bucket_bytes;
+            rc = look_straight(x, (const shf_au64 *)(const void *)(segment + b2), h, key, buf, &header);
+        }
+    }
+    if (SHF_UNLIKELY(rc < 0)) return get_general(t, key, klen, buf, cap, vlen);
+    shf_fence_acquire();
+    if (SHF_UNLIKELY(shm_load_relaxed(&s->version) != version)) /* V2 */
+        return get_general(t, key, klen, buf, cap, vlen);
+    if (rc == 0) return SHF_NOT_FOUND;
+    *vlen = x.value;
+    return SHF_OK;
+}
 
-int shf__cells_get(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen) {
-    if (SHF_UNLIKELY(klen != t->fixed.key)) return shf__wrong_length(t, klen, t->fixed.value);
-    if (SHF_UNLIKELY(klen > 16 || t->hash_id != SHF_HASH_FOLDED)) return get_general(t, key, klen, buf, cap, vlen);
-    if (t->fixed.value == 4 && klen == 4) return get_straight(t, key, 4, buf, cap, vlen, four_four);
-    return get_straight(t, key, klen, buf, cap, vlen, t->fixed);
+static int get_4_4(GET_ARGUMENTS) {
+    const struct shf_fixed x = {4, 4, 1, 4, 1, SHF_LINE, 1, 0};
+    return get_straight(t, key, klen, buf, cap, vlen, x);
+}
+static int get_8_8(GET_ARGUMENTS) {
+    const struct shf_fixed x = {8, 8, 0, 8, 2, 2 * SHF_LINE, 2, 0};
+    return get_straight(t, key, klen, buf, cap, vlen, x);
+}
+static int get_short(GET_ARGUMENTS) { return get_straight(t, key, klen, buf, cap, vlen, t->fixed); }
+
+shf_get_fn *shf__cells_get(const struct shf_table *t) {
+    const struct shf_fixed *x = &t->fixed;
+    if (x->key > 16 || t->hash_id != SHF_HASH_FOLDED) return get_general;
+    if (x->key == 4 && x->value == 4) return get_4_4;
+    if (x->key == 8 && x->value == 8) return get_8_8;
+    return get_short;
 }

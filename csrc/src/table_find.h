@@ -128,7 +128,7 @@ static inline __attribute__((always_inline)) int shf_find(struct shf_table *t, s
     size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
     uint64_t directory = shm_load_acquire(&s->directory), want = shf_hash_tag(h);
     uint32_t b1 = shf_hash_b1(h), delta = shf_hash_delta(h);
-    uint64_t at = (directory & ~UINT64_C(15)) + (uint64_t)(shf_hash_dir(h) >> (directory & 15)) * 4;
+    uint64_t at = shf_directory_entry(directory, shf_hash_dir(h));
     const unsigned char *base = t->region.base;
     f->segment = NULL;
     if (SHF_UNLIKELY(at >= size)) return shf__table_find_again(t, s, h, key, klen, f); /* 4-aligned, as is size */

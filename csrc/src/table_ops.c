@@ -73,7 +73,7 @@ SHF_COLD static int make_room(struct op *o) {
         empty_graves(t);
         return SHF_OK;
     default:
-        if (o->stage < 40) {
+        if (o->stage < 40 && !shf_is_fixed(t)) { /* cells leave nothing to clean */
             int lock = shf__table_lock(t, o->s), freed;
             if (lock != SHF_OK) return lock;
             freed = shf__records_clean_hard(t, o->s);

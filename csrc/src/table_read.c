@@ -34,6 +34,7 @@ static inline int version_holds(const struct shf_read *r) {
 SHF_COLD static int read_end_slow(struct shf_read *r, int rc) {
     uint32_t number = shf_shard_number(r->t, r->s);
     if (r->locked) shf__table_unlock(r->s);
+    if (r->locked && rc == SHF_CHANGED) rc = SHF_NONSENSE; /* nobody changes it but who ignores the lock */
     if (rc != SHF_CHANGED && (r->locked || version_holds(r)))
         return rc == SHF_NONSENSE ? shf__region_corrupt(&r->t->region, "shard", number) : 1;
     r->tries++;
@@ -163,10 +164,8 @@ static int read_one(struct shf_table *t, const struct shf_target *g, int want_ke
 }
 
 /* Every get that is not the straight one below. */
-static __attribute__((noinline)) int get_any(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap,
-                                             size_t *vlen) {
+int shf__table_get_any(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen) {
     SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0) && (buf != NULL || cap == 0) && vlen != NULL);
-    if (shf_is_fixed(t)) return shf__cells_get(t, key, klen, buf, cap, vlen);
     if (klen > UINT32_MAX) return SHF_NOT_FOUND;
     struct shf_target g = shf_target_key(t, key, klen);
     return read_one(t, &g, 0, buf, cap, vlen);
@@ -190,11 +189,11 @@ static inline __attribute__((always_inline)) int get_straight(struct shf_table *
     const unsigned char *base = t->region.base;
     uint64_t version = shm_load_acquire(&s->version); /* V1 */
     uint64_t directory = shm_load_acquire(&s->directory);
-    uint64_t at = (directory & ~UINT64_C(15)) + (uint64_t)(shf_hash_dir(h) >> (directory & 15)) * 4;
-    if (SHF_UNLIKELY(at >= size)) return get_any(t, key, klen, buf, cap, vlen);
+    uint64_t at = shf_directory_entry(directory, shf_hash_dir(h));
+    if (SHF_UNLIKELY(at >= size)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
     /* No segment yet is page 0: the header's bytes are nobody's tags, and a record decides by its key. */
     at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(base + at)) * SHF_PAGE;
-    if (SHF_UNLIKELY(at >= size)) return get_any(t, key, klen, buf, cap, vlen);
+    if (SHF_UNLIKELY(at >= size)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
     uint32_t delta = shf_hash_delta(h), tag = shf_hash_tag32(h);
     uint64_t line = h >> 29 & 0xfc0;
     if (second) line ^= (uint64_t)delta * SHF_LINE, tag |= (uint32_t)(SHF_ROLE >> 32);
@@ -203,36 +202,42 @@ static inline __attribute__((always_inline)) int get_straight(struct shf_table *
     if (bits == 0) {
         if (!second) {
             uint64_t flags = shm_load_relaxed(&bucket[delta & 7]) & SHF_FLAG_OVERFLOW;
-            if (SHF_UNLIKELY(shm_load_relaxed(bucket) & SHF_FLAG_STASH)) return get_any(t, key, klen, buf, cap, vlen);
-            if (flags != 0)
+            if (SHF_UNLIKELY(shm_load_relaxed(bucket) & SHF_FLAG_STASH)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
+            if (flags != 0) {
+                /* The second bucket is looked at in a frame of its own: this one's verdict, not in the first, must hold by
+                 * itself. Without it a split in between would hide a key that it took along in its first bucket. */
+                shf_fence_acquire();
+                if (SHF_UNLIKELY(shm_load_relaxed(&s->version) != version)) /* V2 */
+                    return shf__table_get_any(t, key, klen, buf, cap, vlen);
                 return klen == 4 ? get_4_second(t, key, klen, buf, cap, vlen) : get_16_second(t, key, klen, buf, cap, vlen);
+            }
         }
         shf_fence_acquire();
         if (SHF_LIKELY(shm_load_relaxed(&s->version) == version)) return SHF_NOT_FOUND; /* V2 */
-        return get_any(t, key, klen, buf, cap, vlen);
+        return shf__table_get_any(t, key, klen, buf, cap, vlen);
     }
     at = shm_load_acquire(&bucket[__builtin_ctzll(bits)]) << 26 >> 23; /* its reference, in bytes */
-    if (SHF_UNLIKELY(at + SHF_RECORD_REACH > size)) return get_any(t, key, klen, buf, cap, vlen);
+    if (SHF_UNLIKELY(at + SHF_RECORD_REACH > size)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
     const shf_au64 *record = (const shf_au64 *)(const void *)(base + at);
     uint64_t word0 = shm_load_relaxed(record);
     uint64_t want = klen | (uint64_t)SHF_KIND_RECORD << 28 | (uint64_t)shf_load32(key) << 32;
     uint64_t n = word0 >> 14 & SHF_RECORD_LENGTH_MASK;
     if (SHF_UNLIKELY(((word0 ^ want) & ~((uint64_t)SHF_RECORD_LENGTH_MASK << 14)) != 0 || n > cap))
-        return get_any(t, key, klen, buf, cap, vlen);
+        return shf__table_get_any(t, key, klen, buf, cap, vlen);
     if (klen == 4) {
-        if (SHF_UNLIKELY(n > 8)) return get_any(t, key, klen, buf, cap, vlen);
+        if (SHF_UNLIKELY(n > 8)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
         uint64_t v = shm_load_relaxed(record + 1); /* the value is word 1, whatever its length */
         if (SHF_LIKELY(n == 4)) memcpy(buf, &v, 4);
         else shf_store_tail(buf, v, n);
     } else {
         struct shf_found f = {.record = (shf_au64 *)(uintptr_t)record, .word0 = word0, .vlen = n};
         struct shf_wanted w = {key, klen, 0, 0};
-        if (!shf_key_equal(&f, &w)) return get_any(t, key, klen, buf, cap, vlen);
+        if (!shf_key_equal(&f, &w)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
         copy_value(NULL, NULL, &f, buf);
     }
     shf_fence_acquire();
     if (SHF_UNLIKELY(shm_load_relaxed(&s->version) != version)) /* V2 */
-        return get_any(t, key, klen, buf, cap, vlen);
+        return shf__table_get_any(t, key, klen, buf, cap, vlen);
     *vlen = n;
     return SHF_OK;
 }
@@ -243,11 +248,18 @@ static int get_4_second(GET_ARGUMENTS) {
 static int get_16_second(GET_ARGUMENTS) { return get_straight(t, key, klen, buf, cap, vlen, 1); }
 static __attribute__((noinline)) int get_16(GET_ARGUMENTS) { return get_straight(t, key, klen, buf, cap, vlen, 0); }
 
-int shf_table_get(GET_ARGUMENTS) {
-    if (SHF_UNLIKELY(t == NULL || key == NULL || buf == NULL || vlen == NULL || klen - 4 >= t->straight))
-        return get_any(t, key, klen, buf, cap, vlen);
+int shf__table_get_short(GET_ARGUMENTS) {
+    if (SHF_UNLIKELY(klen - 4 > 12)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
+    if (SHF_UNLIKELY(key == NULL)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
+    if (SHF_UNLIKELY(buf == NULL)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
+    if (SHF_UNLIKELY(vlen == NULL)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
     if (klen != 4) return get_16(t, key, klen, buf, cap, vlen);
     return get_straight(t, key, 4, buf, cap, vlen, 0);
+}
+
+int shf_table_get(GET_ARGUMENTS) {
+    if (SHF_UNLIKELY(t == NULL)) return shf__fail(SHF_ERR_INVALID, 0, __func__, NULL, NULL);
+    return t->get(t, key, klen, buf, cap, vlen);
 }
 
 int shf_table_contains(struct shf_table *t, const void *key, size_t klen) {

@@ -246,6 +246,12 @@ int shf__table_recover(struct shf_table *t, struct shf_shm_shard *s) {
 
 SHF_COLD int shf__table_lock_slow(struct shf_table *t, struct shf_shm_shard *s, int taken_over) {
     int rc = shf__table_recover(t, s);
+    if (taken_over && rc == SHF_OK) {
+        /* What the dead had written without committing it may become valid by a later put's tag (table_cells.h, C3). After
+         * the recovery and its disarm: a step's own move is absolute, and must not be undone by a redo. */
+        shm_store_release(&s->version, shm_load_relaxed(&s->version) + 1); /* V3 */
+        shf_fence_release();                                               /* V4 */
+    }
     if (taken_over) shm_store_relaxed32(&s->recoveries, shm_load_relaxed32(&s->recoveries) + 1);
     if (rc != SHF_OK) shf__table_unlock(s);
     return rc;
