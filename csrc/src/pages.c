@@ -75,9 +75,9 @@
  *    M1  hand = first if it names second; second's hint removed from the class of b (if there)
  *    M2  second = ABSORBED(b)            M3  first = FREE(a + b)   release: the commit
  *    Nobody else can move the two: only the allocator lock's holder leaves FREE (P3).
- * THE HAND   looks at 512 heads before each growth: hints what has none, merges, turns stray ABSORBED into FREE. A
- *            growth brings at most 64 pages and the hand passes at least 512, so lost space is found before the
- *            file has grown by an eighth of itself. Before SHF_ERR_NO_SPACE it goes all the way round.
+ * THE HAND   looks at 1,024 heads before each growth: hints what has none, merges, turns stray ABSORBED into FREE. A
+ *            growth brings at most 128 pages (or a run that was asked for), so lost space is found before the file
+ *            has grown by an eighth of itself. Before SHF_ERR_NO_SPACE it goes all the way round.
  *
  * IF SOMEBODY DIES    (the next taker of the allocator lock repairs nothing)
  *    before T4      the run is FREE as before; `run` or the entry names a page that is not "mine": ignored

@@ -7,7 +7,7 @@
 
 #define SHF_PAGES_MAX (1u << 29)    /* the page map reaches 2 TiB */
 #define SHF_HAND_WORDS 512u         /* heads the hand looks at in one go */
-#define SHF_EXTENT_MAX (256u << 10) /* bytes: one fallocate, and growth ahead */
+#define SHF_EXTENT_MAX (512u << 10) /* bytes: one fallocate, and growth ahead */
 #define SHF_EXTENT_MIN (64u << 10)
 #define SHF_CHUNK_LIKE 16u /* pages; the run that growth ahead and the reserve think of */
 

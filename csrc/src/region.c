@@ -45,7 +45,8 @@
  *                          acquire load that follows E1, and a size that is too small only takes the slow path.
  *
  * INVARIANTS
- *    G1  [0, r->size) lies inside the mapping, inside the file as seen by fstat, and below an `end` seen before
+ *    G1  [0, r->size) lies inside the mapping, inside the file as seen by fstat or made by this handle's own fallocate,
+ *        and below an `end` seen before
  *    G2  base, reserved, fd, path, max_bytes do not change between open and close
  *    G3  a failed open or create leaves no descriptor, no mapping and no private name
  *
@@ -798,6 +799,19 @@ int shf__region_unlink(const char *path) {
 
 /* ---- size --------------------------------------------------------------------------------------------- */
 
+/* 1 if it moved. */
+static int size_up(struct shf_region *r, uint64_t end) {
+    size_t now = atomic_load_explicit(&r->size, memory_order_relaxed);
+    while (end > now) {
+        if (atomic_compare_exchange_weak_explicit(&r->size, &now, (size_t)end, memory_order_acq_rel, /* S1 */
+                                                  memory_order_relaxed))
+            return 1;
+    }
+    return 0;
+}
+
+void shf__region_grown(struct shf_region *r, uint64_t end) { (void)size_up(r, end); }
+
 int shf__region_refresh(struct shf_region *r) {
     struct os_stat st;
     uint64_t end = shm_load_acquire(&r->header->end); /* E2 */
@@ -806,13 +820,7 @@ int shf__region_refresh(struct shf_region *r) {
     if (os_fstat(r->fd, &st) < 0) return 0;
     if (end > st.size) end = st.size;
     if (end > r->reserved) end = r->reserved;
-    end -= end % SHF_PAGE;
-    while (end > now) {
-        if (atomic_compare_exchange_weak_explicit(&r->size, &now, (size_t)end, memory_order_acq_rel, /* S1 */
-                                                  memory_order_relaxed))
-            return 1;
-    }
-    return 0;
+    return size_up(r, end - end % SHF_PAGE);
 }
 
 void *shf__region_at_slow(struct shf_region *r, uint64_t offset, uint64_t n) {

@@ -58,6 +58,9 @@ int shf__region_unlink(const char *path);
 
 /* Looks at the header's `end` and the file's size again, moves r->size up. Returns 1 if it grew. */
 int shf__region_refresh(struct shf_region *r);
+/* Moves r->size up to `end`, which this process has just made (fallocate, then the header's `end`) and which is inside
+ * the reservation. */
+void shf__region_grown(struct shf_region *r, uint64_t end);
 
 /* Records SHF_ERR_CORRUPT with the region's path; `place` says what was wrong. Returns the code. */
 int shf__region_corrupt(const struct shf_region *r, const char *place, uint64_t where);

@@ -341,7 +341,7 @@ TEST(a_new_file) {
 
 TEST(modes_and_options) {
     SAME;
-    struct shf_region_params p = {SHF_KIND_TABLE, 0664, 5 * MIB + 1, 4, 8, SHF_HASH_SIPHASH13, 1, NULL};
+    struct shf_region_params p = {SHF_KIND_TABLE, 0664, 5 * MIB + 1, 4, 8, SHF_HASH_SIPHASH13, 1, NULL, NULL};
     struct shf_region r;
     struct os_stat st;
     const char *path = temp_path("options");
@@ -359,9 +359,9 @@ TEST(modes_and_options) {
     REFUSED(try_open(path, 0, &q), SHF_ERR_INCOMPATIBLE, path, "max_bytes 5246976");
     CHECK(says("6291456"));
     q.max_bytes = 0, q.fixed_key = 5;
-    REFUSED(try_open(path, 0, &q), SHF_ERR_INCOMPATIBLE, path, "fixed key length 4");
+    REFUSED(try_open(path, 0, &q), SHF_ERR_INCOMPATIBLE, path, "4, 8 in the file, but 5, 0 were");
     q.fixed_key = 4, q.fixed_value = 9;
-    REFUSED(try_open(path, 0, &q), SHF_ERR_INCOMPATIBLE, path, "fixed value length 8");
+    REFUSED(try_open(path, 0, &q), SHF_ERR_INCOMPATIBLE, path, "4, 8 in the file, but 4, 9 were");
     q.fixed_value = 0, q.hash = SHF_HASH_FOLDED;
     REFUSED(try_open(path, SHF_CREATE, &q), SHF_ERR_INCOMPATIBLE, path, "hash 1");
 
@@ -493,8 +493,10 @@ TEST(headers_that_do_not_fit) {
             WRONG(byte_order, 0x04030201, seal, SHF_ERR_INCOMPATIBLE, "byte order mark");
             WRONG(page_size, 16384, seal, SHF_ERR_INCOMPATIBLE, "page unit 16384");
             WRONG(geometry, SHF_GEOMETRY + 1, seal, SHF_ERR_INCOMPATIBLE, "geometry");
-            WRONG(object_pages, 17, seal, SHF_ERR_INCOMPATIBLE, "object pages 17");
         }
+        WRONG(object_pages, 17, 0, SHF_ERR_CORRUPT, "checksum");
+        WRONG(object_pages, 17, 1, SHF_ERR_INCOMPATIBLE, "object pages 17");
+        WRONG(object_pages, SHF_MAP_ENTRIES - SHF_OBJECT_PAGE + 1, 1, SHF_ERR_INCOMPATIBLE, "object pages 242");
         WRONG(seed[0], good.seed[0] ^ 1, 0, SHF_ERR_CORRUPT, "checksum");
         WRONG(reserved[4], 1, 0, SHF_ERR_CORRUPT, "checksum");
         WRONG(checksum, good.checksum ^ 1, 0, SHF_ERR_CORRUPT, "checksum");
