@@ -52,6 +52,8 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
     (void)shf__cells_geometry(t->region.header->fixed_key, t->region.header->fixed_value, &t->fixed); /* opened: they can be */
     t->get = shf_is_fixed(t) ? shf__cells_get(t)
              : t->hash_id == SHF_HASH_FOLDED ? shf__table_get_short : shf__table_get_any;
+    t->key_least = t->fixed.key;
+    t->key_span = shf_is_fixed(t) ? 0 : UINT32_MAX;
     t->short_key = t->region.read_only || shf_is_fixed(t) ? 0 : 17;
     t->flags = o->flags;
     t->lock_timeout_ms = o->lock_timeout_ms ? o->lock_timeout_ms : 10000;

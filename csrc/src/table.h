@@ -122,6 +122,7 @@ struct shf_table {
     struct shf_pages pages;
     uint32_t hash_id;
     uint32_t short_key; /* put's straight way takes keys shorter than this: 17; 0, none, read-only or with fixed lengths */
+    uint32_t key_least, key_span; /* legal key lengths: 0 .. 2^32 - 1, or the fixed one */
     uint32_t lock_timeout_ms;
     uint32_t flags;     /* SHF_OPTION_*, as given */
     struct shf_fixed fixed;

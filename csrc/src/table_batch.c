@@ -36,7 +36,8 @@ static int get_keys(struct shf_table *t, size_t n, const struct shf_bytes *keys,
     for (; i < n; i++) {
         size_t cap, len = 0;
         void *room = sink_room(k, i, &cap);
-        rc = sink_take(k, i, shf_table_get(t, keys[i].data, keys[i].len, room, cap, &len), len);
+        rc = shf_table_get(t, keys[i].data, keys[i].len, room, cap, &len);
+        rc = sink_take(k, i, rc, len);
         if (rc != SHF_OK) break;
     }
     *done = i;

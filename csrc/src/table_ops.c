@@ -312,7 +312,7 @@ SHF_COLD static int fill_large(struct op *o) {
     return SHF_OK;
 }
 
-SHF_COLD static int too_long(struct shf_table *t, size_t klen, size_t vlen) {
+SHF_COLD static int too_long(const struct shf_table *t, size_t klen, size_t vlen) {
     return shf__fail(SHF_ERR_TOO_LONG, 0, "change", t->region.path,
                      "%s: key (%zu bytes) and value (%zu) are together beyond the limit of 4294967295", t->region.path,
                      klen, vlen);
@@ -393,11 +393,14 @@ static inline struct op op_key(struct shf_table *t, enum kind kind, const void *
 static inline void op_store(struct op *o, const void *val, size_t vlen) {
     o->desired.data = val, o->desired.len = vlen, o->desired_absent = 0;
 }
-/* A key that is too long is not even hashed: it is in no table. */
+/* A key that is too long, or has not the fixed length, is not even hashed: it is in no table. */
+static SHF_COLD int refuse_key(const struct shf_table *t, size_t klen) {
+    return shf_is_fixed(t) ? shf__wrong_length(t, klen, t->fixed.value) : too_long(t, klen, 0);
+}
 #define CHECK_KEY(t, key, klen)                                                                                        \
     do {                                                                                                               \
         SHF_CHECK_ARGS((t) != NULL && ((key) != NULL || (klen) == 0));                                                 \
-        if (SHF_UNLIKELY((klen) > UINT32_MAX)) return too_long(t, klen, 0);                                            \
+        if (SHF_UNLIKELY((klen) - (t)->key_least > (t)->key_span)) return refuse_key(t, klen);                         \
     } while (0)
 #define CHECK_VALUE(val, vlen) SHF_CHECK_ARGS((val) != NULL || (vlen) == 0)
 

@@ -136,6 +136,11 @@ int shf__copy_value(struct shf_read *r, const struct shf_target *g, const struct
     return copy_value(r, g, f, buf);
 }
 
+/* A key that is too long is in no table; one that has not the fixed length is a mistake. Neither is hashed. */
+static SHF_COLD int refuse_key(const struct shf_table *t, size_t klen) {
+    return shf_is_fixed(t) ? shf__wrong_length(t, klen, t->fixed.value) : SHF_NOT_FOUND;
+}
+
 /* The body of all reads of one value or key. */
 static int read_one(struct shf_table *t, const struct shf_target *g, int want_key, void *buf, size_t cap, size_t *len) {
     struct shf_read r;
@@ -166,7 +171,7 @@ static int read_one(struct shf_table *t, const struct shf_target *g, int want_ke
 /* Every get that is not the straight one below. */
 int shf__table_get_any(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen) {
     SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0) && (buf != NULL || cap == 0) && vlen != NULL);
-    if (klen > UINT32_MAX) return SHF_NOT_FOUND;
+    if (SHF_UNLIKELY(klen - t->key_least > t->key_span)) return refuse_key(t, klen);
     struct shf_target g = shf_target_key(t, key, klen);
     return read_one(t, &g, 0, buf, cap, vlen);
 }
@@ -264,7 +269,7 @@ int shf_table_get(GET_ARGUMENTS) {
 
 int shf_table_contains(struct shf_table *t, const void *key, size_t klen) {
     SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0));
-    if (klen > UINT32_MAX) return SHF_NOT_FOUND;
+    if (SHF_UNLIKELY(klen - t->key_least > t->key_span)) return refuse_key(t, klen);
     struct shf_target g = shf_target_key(t, key, klen);
     int rc = read_one(t, &g, 0, NULL, 0, NULL);
     return rc == SHF_TRUNCATED ? SHF_OK : rc;
@@ -273,7 +278,7 @@ int shf_table_contains(struct shf_table *t, const void *key, size_t klen) {
 static int find_uid(struct shf_table *t, const void *key, size_t klen, uint32_t *uid, uint64_t *hash) {
     struct shf_read r;
     struct shf_found f;
-    if (klen > UINT32_MAX) return SHF_NOT_FOUND;
+    if (SHF_UNLIKELY(klen - t->key_least > t->key_span)) return refuse_key(t, klen);
     struct shf_target g = shf_target_key(t, key, klen);
     struct shf_shm_shard *s = shf__target_shard(t, &g);
     *hash = g.hash;
