@@ -6,7 +6,8 @@
  *     valgrind --tool=callgrind --toggle-collect='pass_get' build/bench/table --keys 100000 --op get
  *     strace -fc build/bench/table --keys 1000000 --op put
  *
- * Keys and values have 4 bytes (or --value N); keys come in random order, reads in another order than writes.
+ * Keys and values have 4 bytes (or --value N; --fixed 1: of fixed length); keys come in random order, reads in another
+ * order than writes. many_*: the same in batches of --batch N (32).
  * Each pass is a function of its own, so that a tool can look at one alone. Prints a line for each operation:
  * name, M operations a second of the fastest of the loops and of the median. "lock" takes and gives back one
  * shard lock. "get" and the others start with one untimed put of all keys; "put" starts with an empty table.
@@ -21,10 +22,11 @@
 
 #define NOINLINE __attribute__((noinline))
 #define MAX_LOOPS 100u
+#define MAX_BATCH 4096u
 
 static uint32_t *writes, *reads;
 static uint32_t *uids;
-static uint32_t keys = 1000000, loops = 5;
+static uint32_t keys = 1000000, loops = 5, batch = 32, fixed = 0;
 static size_t value_length = 4;
 static unsigned char value[8192];
 
@@ -98,6 +100,89 @@ static NOINLINE void pass_replace(struct shf_table *t) {
         if (rc != SHF_OK) die("replace", rc);
     }
 }
+static NOINLINE void pass_remove(struct shf_table *t) {
+    for (uint32_t i = 0; i < keys; i++) {
+        int rc = shf_table_del(t, &reads[i], 4);
+        if (rc != SHF_OK) die("remove", rc);
+    }
+}
+
+/* Batches: of the keys k[i..i+n). */
+static struct shf_bytes batch_keys[MAX_BATCH];
+static struct shf_pair batch_pairs[MAX_BATCH];
+static struct shf_value batch_values[MAX_BATCH];
+static uint32_t batch_absent[MAX_BATCH];
+static size_t batch_lens[MAX_BATCH];
+static unsigned char *batch_buf;
+
+static inline uint32_t batch_of(const uint32_t *k, uint32_t i) {
+    uint32_t n = keys - i < batch ? keys - i : batch;
+    for (uint32_t j = 0; j < n; j++) batch_keys[j].data = &k[i + j], batch_keys[j].len = 4;
+    return n;
+}
+static NOINLINE void pass_many_get(struct shf_table *t) {
+    for (uint32_t i = 0, n; i < keys; i += n) {
+        n = batch_of(reads, i);
+        int rc = shf_table_get_many(t, n, batch_keys, batch_values);
+        for (uint32_t j = 0; j < n && rc == SHF_OK; j++) rc = batch_values[j].code;
+        if (rc != SHF_OK) die("many_get", rc);
+    }
+}
+static NOINLINE void pass_many_packed(struct shf_table *t) {
+    for (uint32_t i = 0, n; i < keys; i += n) {
+        size_t done;
+        n = batch_of(reads, i);
+        int rc = shf_table_get_many_packed(t, n, batch_keys, batch_buf, batch * sizeof value, batch_lens, &done);
+        for (uint32_t j = 0; j < n && rc == SHF_OK; j++)
+            if (batch_lens[j] == SHF_NO_VALUE) rc = SHF_NOT_FOUND;
+        if (rc != SHF_OK) die("many_packed", rc);
+    }
+}
+static NOINLINE void pass_many_absent(struct shf_table *t) {
+    for (uint32_t i = 0, n; i < keys; i += n) {
+        n = keys - i < batch ? keys - i : batch;
+        for (uint32_t j = 0; j < n; j++) batch_absent[j] = key(keys + i + j);
+        for (uint32_t j = 0; j < n; j++) batch_keys[j].data = &batch_absent[j], batch_keys[j].len = 4;
+        int rc = shf_table_get_many(t, n, batch_keys, batch_values);
+        for (uint32_t j = 0; j < n && rc == SHF_OK; j++)
+            if (batch_values[j].code != SHF_NOT_FOUND) rc = SHF_EXISTS;
+        if (rc != SHF_OK) die("many_absent", rc);
+    }
+}
+static NOINLINE void pass_many_uid(struct shf_table *t) {
+    for (uint32_t i = 0, n; i < keys; i += n) {
+        n = keys - i < batch ? keys - i : batch;
+        int rc = shf_table_get_many_by_uid(t, n, uids + i, batch_values);
+        for (uint32_t j = 0; j < n && rc == SHF_OK; j++) rc = batch_values[j].code;
+        if (rc != SHF_OK) die("many_uid", rc);
+    }
+}
+static inline void put_batches(struct shf_table *t, const uint32_t *k, const char *name) {
+    for (uint32_t i = 0, n; i < keys; i += n) {
+        size_t done;
+        n = keys - i < batch ? keys - i : batch;
+        for (uint32_t j = 0; j < n; j++) {
+            batch_pairs[j].key.data = &k[i + j], batch_pairs[j].key.len = 4;
+            batch_pairs[j].value.data = value, batch_pairs[j].value.len = value_length;
+        }
+        int rc = shf_table_put_many(t, n, batch_pairs, &done);
+        if (rc != SHF_OK) die(name, rc);
+    }
+}
+static NOINLINE void pass_many_put(struct shf_table *t) { put_batches(t, writes, "many_put"); }
+static NOINLINE void pass_many_replace(struct shf_table *t) {
+    value[0]++;
+    put_batches(t, reads, "many_replace");
+}
+static NOINLINE void pass_many_remove(struct shf_table *t) {
+    for (uint32_t i = 0, n; i < keys; i += n) {
+        size_t removed;
+        n = batch_of(reads, i);
+        int rc = shf_table_del_many(t, n, batch_keys, &removed, NULL);
+        if (rc == SHF_OK && removed != n) rc = SHF_NOT_FOUND;
+        if (rc != SHF_OK) die("many_remove", rc);
+    }
+}
 static NOINLINE void pass_lock(struct shf_table *t) {
     for (uint32_t i = 0; i < keys; i++) {
         int rc = shf__lock(&t->registry, &t->shards[0].word, NULL);
@@ -109,9 +194,22 @@ static NOINLINE void pass_lock(struct shf_table *t) {
 static const struct op {
     const char *name;
     void (*pass)(struct shf_table *);
+    enum { READS, GROWS, EMPTIES, UIDS } what; /* what each loop begins with: the full table, an empty one, a new full one */
 } ops[] = {
-    {"put", pass_put},         {"get", pass_get},   {"absent", pass_absent}, {"uid", pass_uid},
-    {"replace", pass_replace}, {"lock", pass_lock},
+    {"put", pass_put, GROWS},
+    {"many_put", pass_many_put, GROWS},
+    {"get", pass_get, READS},
+    {"many_get", pass_many_get, READS},
+    {"many_packed", pass_many_packed, READS},
+    {"absent", pass_absent, READS},
+    {"many_absent", pass_many_absent, READS},
+    {"uid", pass_uid, UIDS},
+    {"many_uid", pass_many_uid, UIDS},
+    {"replace", pass_replace, READS},
+    {"many_replace", pass_many_replace, READS},
+    {"remove", pass_remove, EMPTIES},
+    {"many_remove", pass_many_remove, EMPTIES},
+    {"lock", pass_lock, READS},
 };
 
 static uint64_t now(void) {
@@ -127,47 +225,57 @@ static int ascending(const void *a, const void *b) {
 
 static struct shf_table *create(const char *path) {
     struct shf_table *t = NULL;
-    int rc = shf_table_open(path, SHF_CREATE | SHF_EXCL, NULL, &t);
+    struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
+    if (fixed) o.fixed_key = 4, o.fixed_value = (uint32_t)value_length;
+    int rc = shf_table_open(path, SHF_CREATE | SHF_EXCL, &o, &t);
     if (rc != SHF_OK) die(path, rc);
     return t;
 }
 
 static void run(const struct op *op, const char *path) {
     uint64_t times[MAX_LOOPS];
+    struct shf_table_stats stats = {.size = sizeof stats};
     struct shf_table *t = NULL;
-    int grows = op->pass == pass_put;
-    if (!grows) {
-        t = create(path);
-        pass_put(t);
-        for (uint32_t i = 0; i < keys && op->pass == pass_uid; i++) {
-            int rc = shf_table_uid(t, &reads[i], 4, &uids[i]);
-            if (rc != SHF_OK) die("uid", rc);
-        }
-    }
     for (uint32_t i = 0; i < loops; i++) {
-        if (grows) t = create(path);
+        if (t == NULL) {
+            t = create(path);
+            if (op->what != GROWS) pass_put(t);
+            for (uint32_t k = 0; k < keys && op->what == UIDS; k++) {
+                int rc = shf_table_uid(t, &reads[k], 4, &uids[k]);
+                if (rc != SHF_OK) die("uid", rc);
+            }
+        }
         uint64_t start = now();
         op->pass(t);
         times[i] = now() - start;
-        if (grows && i + 1 < loops) {
+        int last = i + 1 == loops, rc = last ? shf_table_stats(t, &stats) : SHF_OK;
+        if (rc != SHF_OK) die("stats", rc);
+        if (last || op->what == GROWS || op->what == EMPTIES) {
             shf_table_close(t);
             shf_unlink(path);
+            t = NULL;
         }
     }
     qsort(times, loops, sizeof times[0], ascending);
-    struct shf_table_stats stats = {.size = sizeof stats};
-    int rc = shf_table_stats(t, &stats);
-    if (rc != SHF_OK) die("stats", rc);
-    printf("%-8s %8.2f M/s best %8.2f M/s median %8.2f ns median %6.2f bytes/key\n", op->name,
+    printf("%-12s %8.2f M/s best %8.2f M/s median %8.2f ns median %6.2f bytes/key\n", op->name,
            keys * 1e3 / (double)times[0], keys * 1e3 / (double)times[loops / 2],
            (double)times[loops / 2] / keys, (double)stats.file_bytes / keys);
-    shf_table_close(t);
-    shf_unlink(path);
+    fflush(stdout);
+}
+
+/* 1 if `name` is one of the comma-separated names of `list`. */
+static int is_listed(const char *list, const char *name) {
+    size_t n = strlen(name);
+    for (; *list; list += strcspn(list, ","), list += *list == ',')
+        if (strncmp(list, name, n) == 0 && (list[n] == 0 || list[n] == ',')) return 1;
+    return 0;
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: table [--keys N] [--op put|get|absent|uid|replace|lock|all] [--loops N] [--value BYTES] "
-                    "[--path PATH]\n");
+    fprintf(stderr, "usage: table [--keys N] [--op NAME[,NAME...]|all] [--loops N] [--value BYTES] [--fixed 0|1] "
+                    "[--batch N] [--path PATH]\nNAME:");
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) fprintf(stderr, " %s", ops[i].name);
+    fprintf(stderr, "\n");
     return 2;
 }
 
@@ -182,18 +290,24 @@ int main(int argc, char **argv) {
         if (strcmp(argv[i], "--keys") == 0) keys = (uint32_t)strtoul(arg, NULL, 10);
         else if (strcmp(argv[i], "--loops") == 0) loops = (uint32_t)strtoul(arg, NULL, 10);
         else if (strcmp(argv[i], "--value") == 0) value_length = strtoul(arg, NULL, 10);
+        else if (strcmp(argv[i], "--fixed") == 0) fixed = (uint32_t)strtoul(arg, NULL, 10);
+        else if (strcmp(argv[i], "--batch") == 0) batch = (uint32_t)strtoul(arg, NULL, 10);
         else if (strcmp(argv[i], "--path") == 0) snprintf(path, sizeof path, "%s", arg);
         else if (strcmp(argv[i], "--op") == 0) wanted = arg;
         else return usage();
     }
     if (keys == 0 || keys > 1u << 31 || loops == 0 || loops > MAX_LOOPS || value_length > sizeof value) return usage();
+    if (batch == 0 || batch > MAX_BATCH) return usage();
     writes = shuffled(1), reads = shuffled(2), uids = malloc((size_t)keys * sizeof *uids);
-    if (uids == NULL) die("memory", SHF_ERR_NO_MEMORY);
+    batch_buf = malloc((size_t)batch * sizeof value);
+    if (uids == NULL || batch_buf == NULL) die("memory", SHF_ERR_NO_MEMORY);
+    for (uint32_t i = 0; i < batch; i++)
+        batch_values[i].data = batch_buf + i * sizeof value, batch_values[i].cap = value_length;
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
-        if (strcmp(wanted, "all") != 0 && strcmp(wanted, ops[i].name) != 0) continue;
+        if (strcmp(wanted, "all") != 0 && !is_listed(wanted, ops[i].name)) continue;
         run(&ops[i], path);
         known = 1;
     }
-    free(writes), free(reads), free(uids);
+    free(writes), free(reads), free(uids), free(batch_buf);
     return known ? 0 : usage();
 }

@@ -1,132 +1,578 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * table_batch.c - many keys at once
+ *
+ * WHAT       A look-up is a chain of cache misses: directory entry, bucket, record. Here GROUP keys take each step of
+ *            it together: a key asks for its next line and makes way for the next key. When the first one's turn comes
+ *            again, its line is there. Two groups are under way: while one waits for its records, the other begins.
+ * NOT        A snapshot: each key is read at a moment of its own.
+ *
+ * STAGES     begin     hash, version [V1], directory word; asks for the directory entry
+ *            locate    entry; asks for the bucket (by UID: the slot)
+ *            match     tags (by UID: the slot); asks for the record, or for the second bucket
+ *            second    the second bucket's tags; asks for the record
+ *            finish    key compared, value copied, version [V2]
+ *            Groups g and g + 1 take turns: match(g) begin(g+1) second(g) locate(g+1) finish(g).
+ *            Fixed lengths: the bucket holds the cell. A narrow one is read by `match`; a wide one is asked for there
+ *            and read by `finish`, in a frame of its own (table_cells.h, B1-B4) inside of the shard's.
+ *            Whatever is not as usual becomes SINGLE: at its turn in `finish` the single call answers for it, from the
+ *            start. So every rare thing (stash, large value, another key with this tag, version moved, no room in the
+ *            buffer, a bad argument) has its answer, its retries and its errors there, and not a second time here.
+ *
+ * ORDERING   For each key the loads are those of the frame in table_read.c, in its order: V1 (acquire), directory word,
+ *            entry, slot (acquire), record (relaxed), fence(acquire), V2. Other keys' loads between them only make
+ *            the time longer, and the argument there does not speak of time. It does need V1 before the
+ *            directory word of the same key: a version taken later, for a whole group say, would vouch for
+ *            buckets that were read before a split, and present keys would get lost. Every verdict has its own V2,
+ *            absent ones too, after its last byte was copied. The file's size may be an old one: it only grows, and
+ *            what lies beyond is SINGLE.
+ *
+ * CHANGES    The stages are hints: no verdict, no lock. Then the single calls, in order, with the hash known. What the
+ *            change of one key does to the line that was fetched for the next costs a miss and nothing else.
+ *
+ * PROOF      csrc/tests/validate_batch_table.c (equals the single calls), crash_batch_table.c (splits and doublings in
+ *            random pauses between the stages; a death at every store of put_many), stress_batch_table.c
  */
+#include "table_cells.h"
 #include "table_find.h"
 
-/* ---- values ------------------------------------------------------------------------------------------- */
+/* Measured: 8 too few to hide a miss, 32 more than a core keeps under way; 16 was best for batches of 32 and 1,000. */
+#define GROUP 16u
+#define INLINE static inline __attribute__((always_inline))
 
-/* Where the values of a batch go: `out` each into its own buffer, or (out NULL) packed into buf. */
-struct sink {
+#ifdef SHF_CRASH_POINTS
+/* Called between two stages: a test has its own instead. */
+void shf__batch_pause(void);
+__attribute__((weak)) void shf__batch_pause(void) {}
+#else
+INLINE void shf__batch_pause(void) {}
+#endif
+
+/* Asks for the line at an offset, which may be any. */
+INLINE void prefetch(const struct shf_table *t, uint64_t at) {
+    __builtin_prefetch((const void *)((uintptr_t)t->region.base + at), 0, 3);
+}
+INLINE void prefetch_write(const struct shf_table *t, uint64_t at) {
+    __builtin_prefetch((const void *)((uintptr_t)t->region.base + at), 1, 3);
+}
+INLINE const shf_au64 *words_at(const struct shf_table *t, uint64_t at) {
+    return (const shf_au64 *)(const void *)(t->region.base + at);
+}
+INLINE size_t size_now(const struct shf_table *t) {
+    return atomic_load_explicit(&t->region.size, memory_order_relaxed);
+}
+INLINE uint32_t at_most_group(size_t n) { return n < GROUP ? (uint32_t)n : GROUP; }
+
+/* One key on its way. */
+struct lane {
+    uint64_t hash; /* of the key; or UID << 32 | check */
+    const struct shf_shm_shard *s;
+    uint64_t version; /* [V1] */
+    uint64_t at;      /* byte offset of the directory entry, then of the bucket or slot, then of the record or cell */
+    uint64_t word;    /* fixed lengths: the narrow cell; the wide one's bucket version */
+    uint32_t distance; /* fixed lengths: words from the bucket to the wide cell */
+    enum { FOUND, ABSENT, SECOND, SINGLE } state;
+};
+#define NOWHERE UINT64_MAX /* beyond any file */
+
+/* The directory entry of these directory bits. */
+INLINE void ask_entry(const struct shf_table *t, struct lane *l, uint32_t bits) {
+    l->at = shf_directory_entry(shm_load_acquire(&l->s->directory), bits);
+    prefetch(t, l->at);
+}
+/* From the entry to the byte `inside` of the segment; NOWHERE if there is none, or it lies beyond the size we know. */
+INLINE void locate(const struct shf_table *t, size_t size, struct lane *l, uint32_t pages, uint64_t inside) {
+    uint64_t at = l->at;
+    l->at = NOWHERE;
+    if (SHF_UNLIKELY(at >= size)) return; /* 4-aligned, as is size */
+    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(t->region.base + at)) * SHF_PAGE;
+    if (SHF_LIKELY(at != 0 && at + (uint64_t)pages * SHF_PAGE <= size)) l->at = at + inside;
+}
+INLINE void ask_record(const struct shf_table *t, size_t size, struct lane *l, uint64_t word) {
+    l->at = shf_word_offset(word);
+    l->state = SHF_LIKELY(l->at + SHF_RECORD_REACH <= size) ? FOUND : SINGLE;
+    prefetch(t, l->at);
+}
+/* Byte offset of bucket b1 in a segment, and from there to b2. */
+INLINE uint64_t first_bucket(uint64_t h, uint32_t bytes) {
+    return bytes == SHF_LINE ? h >> 29 & 0xfc0 : (uint64_t)shf_hash_b1(h) * bytes;
+}
+INLINE void to_second(struct lane *l, uint32_t bytes) {
+    uint32_t b1 = shf_hash_b1(l->hash), delta = shf_hash_delta(l->hash);
+    l->state = SECOND;
+    if (bytes == SHF_LINE) l->at ^= (uint64_t)delta * SHF_LINE; /* a segment is aligned to its page */
+    else l->at += ((uint64_t)(b1 ^ delta) - b1) * bytes;
+}
+
+/* V2: what was read for this lane belongs together. */
+INLINE int holds(const struct lane *l) {
+    shf_fence_acquire();
+    return shm_load_relaxed(&l->s->version) == l->version; /* V2 */
+}
+INLINE int is_absent(const struct lane *l) { return SHF_LIKELY(holds(l)) ? SHF_NOT_FOUND : SHF_CHANGED; }
+
+INLINE void copy_value(const shf_au64 *record, size_t klen, size_t n, void *buf) {
+    size_t off = n == 8 ? 8 : 4 + klen;
+    if (SHF_LIKELY((off & 7) == 0 && n <= 8)) {
+        uint64_t v = shm_load_relaxed(record + off / 8);
+        if (n == 4) memcpy(buf, &v, 4);
+        else shf_store_tail(buf, v, n);
+    } else {
+        shm_copy_out(buf, record, off, n);
+    }
+}
+
+/* ---- get by key --------------------------------------------------------------------------------------- */
+/* The finishes return SHF_OK with *len, SHF_NOT_FOUND, or SHF_CHANGED: let the single call answer. */
+
+INLINE void key_begin(const struct shf_table *t, struct lane *l, const struct shf_bytes *key) {
+    l->hash = 0, l->at = NOWHERE;
+    if (SHF_UNLIKELY(key->data == NULL || key->len > SHF_RECORD_LENGTH_MASK)) return;
+    l->hash = shf__hash(&t->hash, key->data, key->len);
+    l->s = &t->shards[shf_hash_shard(l->hash)];
+    l->version = shm_load_acquire(&l->s->version); /* V1 */
+    ask_entry(t, l, shf_hash_dir(l->hash));
+}
+
+INLINE void key_match(const struct shf_table *t, size_t size, struct lane *l) {
+    l->state = SINGLE;
+    if (SHF_UNLIKELY(l->at == NOWHERE)) return;
+    const shf_au64 *bucket = words_at(t, l->at);
+    uint32_t bits = shf_match_tag(bucket, shf_hash_tag(l->hash)), delta = shf_hash_delta(l->hash);
+    if (SHF_LIKELY(bits != 0)) {
+        ask_record(t, size, l, shm_load_acquire(&bucket[__builtin_ctz(bits)]));
+        return;
+    }
+    if (SHF_UNLIKELY(shm_load_relaxed(bucket) & SHF_FLAG_STASH)) return;
+    l->state = ABSENT;
+    if (shm_load_relaxed(&bucket[delta & 7]) & SHF_FLAG_OVERFLOW) {
+        to_second(l, SHF_LINE);
+        prefetch(t, l->at);
+    }
+}
+
+INLINE void key_second(const struct shf_table *t, size_t size, struct lane *l) {
+    const shf_au64 *bucket = words_at(t, l->at);
+    uint32_t bits = shf_match_tag(bucket, shf_hash_tag(l->hash) | SHF_ROLE);
+    l->state = ABSENT;
+    if (bits != 0) ask_record(t, size, l, shm_load_acquire(&bucket[__builtin_ctz(bits)]));
+}
+
+INLINE int key_finish(const struct shf_table *t, const struct lane *l, const struct shf_bytes *key, void *buf,
+                      size_t cap, size_t *len) {
+    if (SHF_UNLIKELY(l->state == SINGLE)) return SHF_CHANGED;
+    if (l->state == ABSENT) return is_absent(l);
+    struct shf_wanted w = shf_wanted_key(key->data, key->len);
+    const shf_au64 *record = words_at(t, l->at);
+    uint64_t word0 = shm_load_relaxed(record);
+    struct shf_found f = {.record = (shf_au64 *)(uintptr_t)record, .word0 = word0,
+                          .vlen = word0 >> 14 & SHF_RECORD_LENGTH_MASK};
+    if (SHF_UNLIKELY(f.vlen > cap || !shf_key_equal(&f, &w))) return SHF_CHANGED;
+    copy_value(record, key->len, (size_t)f.vlen, buf);
+    *len = (size_t)f.vlen;
+    return SHF_LIKELY(holds(l)) ? SHF_OK : SHF_CHANGED;
+}
+
+/* ---- get by UID --------------------------------------------------------------------------------------- */
+
+INLINE uint32_t lane_bits(const struct lane *l) { return (uint32_t)(l->hash >> 41) & 0x7fff; }
+
+INLINE void uid_begin(const struct shf_table *t, struct lane *l, uint64_t uid) {
+    uint32_t shard = (uint32_t)(uid >> 56);
+    l->hash = uid, l->at = NOWHERE;
+    if (SHF_UNLIKELY(uid >> 32 == 0 || shard >= SHF_SHARD_COUNT)) return;
+    l->s = &t->shards[shard];
+    l->version = shm_load_acquire(&l->s->version); /* V1 */
+    ask_entry(t, l, lane_bits(l));
+}
+
+INLINE void uid_match(const struct shf_table *t, size_t size, struct lane *l) {
+    l->state = SINGLE;
+    if (SHF_UNLIKELY(l->at == NOWHERE)) return;
+    uint64_t word = shm_load_acquire(words_at(t, l->at));
+    l->state = ABSENT;
+    if (SHF_LIKELY((word & SHF_REF_MASK) != 0 && shf_word_dir(word) == lane_bits(l))) ask_record(t, size, l, word);
+}
+
+INLINE int uid_finish(const struct shf_table *t, const struct lane *l, int checked, void *buf, size_t cap, size_t *len) {
+    if (SHF_UNLIKELY(l->state == SINGLE)) return SHF_CHANGED;
+    if (l->state == ABSENT) return is_absent(l);
+    const shf_au64 *record = words_at(t, l->at);
+    uint64_t word0 = shm_load_relaxed(record);
+    size_t n = word0 >> 14 & SHF_RECORD_LENGTH_MASK, klen = word0 & SHF_RECORD_LENGTH_MASK;
+    if (SHF_UNLIKELY(n > cap || (word0 >> 28 & 15) != SHF_KIND_RECORD)) return SHF_CHANGED;
+    if (checked) {
+        struct shf_found f = {.record = (shf_au64 *)(uintptr_t)record, .word0 = word0, .vlen = n};
+        unsigned char key[16];
+        if (SHF_UNLIKELY(klen > sizeof key)) return SHF_CHANGED;
+        shf__record_key(&f, key, klen);
+        if (SHF_UNLIKELY((uint32_t)shf__hash(&t->hash, key, klen) != (uint32_t)l->hash)) return is_absent(l);
+    }
+    copy_value(record, klen, n, buf);
+    *len = n;
+    return SHF_LIKELY(holds(l)) ? SHF_OK : SHF_CHANGED;
+}
+
+/* ---- fixed lengths ------------------------------------------------------------------------------------ */
+/* x is a constant where this is inlined for the commonest lengths. */
+
+INLINE void cell_begin(const struct shf_table *t, struct lane *l, struct shf_fixed x, const struct shf_bytes *key) {
+    l->hash = 0, l->at = NOWHERE;
+    if (SHF_UNLIKELY(key->data == NULL || key->len != x.key)) return;
+    l->hash = shf__hash(&t->hash, key->data, x.key);
+    l->s = &t->shards[shf_hash_shard(l->hash)];
+    l->version = shm_load_acquire(&l->s->version); /* V1 */
+    ask_entry(t, l, shf_hash_dir(l->hash));
+}
+
+/* One bucket: FOUND, ABSENT, SECOND (asked for), SINGLE. */
+INLINE void cell_bucket(const struct shf_table *t, struct lane *l, struct shf_fixed x, const void *key, int second) {
+    const shf_au64 *bucket = words_at(t, l->at);
+    uint64_t version = x.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
+    uint64_t header = shm_load_acquire(bucket);                     /* C1, B2 */
+    uint64_t bits = shf_cell_match(header, l->hash);
+    l->state = FOUND;
+    if (x.narrow) {
+        for (; bits != 0; bits &= bits - 1) {
+            l->word = shm_load_acquire(bucket + __builtin_ctzll(bits)); /* C2 */
+            if (SHF_UNLIKELY(!shf_cell_is(x, l->word, key))) continue;
+            if (SHF_UNLIKELY(shm_load_relaxed(bucket) != header)) l->state = SINGLE; /* C3 */
+            return;
+        }
+    } else if (bits != 0) {
+        const shf_au64 *cell = shf_cell(x, bucket, (uint64_t)__builtin_ctzll(bits));
+        if (SHF_UNLIKELY(version % 2 != 0)) l->state = SINGLE;
+        l->word = version;
+        l->distance = (uint32_t)(cell - bucket);
+        prefetch(t, l->at + l->distance * 8);
+        prefetch(t, l->at + (l->distance + x.cell_words - 1) * 8);
+        return;
+    }
+    l->state = SHF_UNLIKELY(header & SHF_CELL_STASH) ? SINGLE : ABSENT;
+    if (!second && l->state == ABSENT && (header & shf_cell_overflow(shf_hash_delta(l->hash))) != 0) {
+        to_second(l, x.bucket_bytes);
+        prefetch(t, l->at);
+    }
+}
+
+INLINE int cell_finish(const struct shf_table *t, const struct lane *l, struct shf_fixed x, const void *key, void *buf,
+                       size_t cap, size_t *len) {
+    if (SHF_UNLIKELY(l->state == SINGLE)) return SHF_CHANGED;
+    if (l->state == ABSENT) return is_absent(l);
+    if (SHF_UNLIKELY(cap < x.value)) return SHF_CHANGED;
+    if (x.narrow) {
+        shf_store_tail(buf, l->word, x.value);
+    } else {
+        const shf_au64 *bucket = words_at(t, l->at), *cell = bucket + l->distance;
+        if (SHF_UNLIKELY(!shf_cell_has_key(x, cell, key))) return SHF_CHANGED;
+        shm_copy_out(buf, cell, 0, x.value);
+        shf_fence_acquire();                                                       /* B3 */
+        if (SHF_UNLIKELY(shm_load_relaxed(bucket + 1) != l->word)) return SHF_CHANGED; /* B4 */
+    }
+    *len = x.value;
+    return SHF_LIKELY(holds(l)) ? SHF_OK : SHF_CHANGED;
+}
+
+/* By UID all is known after the entry: the bucket's first line and the cell's. l->at: the segment. */
+INLINE void cell_uid_locate(const struct shf_table *t, size_t size, struct lane *l) {
+    struct shf_fixed x = t->fixed;
+    uint32_t index = (uint32_t)(l->hash >> 32) & 511, i = index % SHF_BUCKET_SLOTS;
+    locate(t, size, l, x.segment_pages, 0);
+    uint64_t bucket = l->at + (uint64_t)(index / SHF_BUCKET_SLOTS) * x.bucket_bytes;
+    prefetch(t, bucket);
+    if (!x.narrow) prefetch(t, bucket + (2 + (i - 1) * x.cell_words) * 8);
+}
+INLINE int cell_uid_finish(struct shf_table *t, const struct lane *l, int checked, void *buf, size_t cap, size_t *len) {
+    uint64_t copy[SHF_CELL_WORDS_MAX], h = 0;
+    if (SHF_UNLIKELY(l->at == NOWHERE || cap < t->fixed.value)) return SHF_CHANGED;
+    int rc = shf__cells_copy(t, (struct shf_shm_shard *)(uintptr_t)l->s, words_at(t, l->at),
+                             (uint32_t)(l->hash >> 32) & 511, copy, &h);
+    if (SHF_UNLIKELY(rc == SHF_CHANGED)) return rc;
+    if (rc != SHF_FOUND || shf_hash_dir(h) != lane_bits(l) || &t->shards[shf_hash_shard(h)] != l->s ||
+        (checked && (uint32_t)h != (uint32_t)l->hash))
+        return is_absent(l);
+    if (t->fixed.value != 0) memcpy(buf, copy, t->fixed.value);
+    *len = t->fixed.value;
+    return SHF_LIKELY(holds(l)) ? SHF_OK : SHF_CHANGED;
+}
+
+/* ---- a batch of gets ---------------------------------------------------------------------------------- */
+
+/* What is asked for, one of three; and where the values go: each into its own buffer (`out`), or (out NULL) packed. */
+struct gets {
+    const struct shf_bytes *keys;
+    const uint32_t *uids;
+    const uint64_t *checked;
     struct shf_value *out;
     unsigned char *buf;
     size_t cap;
     size_t *lens;
 };
-static inline void *sink_room(const struct sink *k, size_t i, size_t *cap) {
-    *cap = k->out != NULL ? k->out[i].cap : k->cap;
-    return k->out != NULL ? k->out[i].data : k->buf;
+/* By key or by UID, of records or of cells. */
+enum way { KEY, UID, CELL, CELL_UID };
+#define BY_KEY(way) ((way) == KEY || (way) == CELL)
+
+INLINE void get_begin(const struct shf_table *t, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g,
+                      size_t i) {
+    if (way == KEY) key_begin(t, l, &g->keys[i]);
+    else if (way == CELL) cell_begin(t, l, x, &g->keys[i]);
+    else uid_begin(t, l, g->uids != NULL ? (uint64_t)g->uids[i] << 32 : g->checked[i]);
 }
-/* The answer for key i. SHF_OK: on to the next key. */
-static inline int sink_take(struct sink *k, size_t i, int rc, size_t len) {
-    if (rc < 0) return rc;
-    if (rc == SHF_NOT_FOUND) len = k->out != NULL ? 0 : SHF_NO_VALUE;
-    if (k->out != NULL) {
-        k->out[i].code = rc, k->out[i].len = len;
+INLINE void get_locate(const struct shf_table *t, size_t size, struct lane *l, enum way way, struct shf_fixed x) {
+    if (way == CELL_UID) {
+        cell_uid_locate(t, size, l);
+        return;
+    }
+    if (way == CELL) locate(t, size, l, x.segment_pages, first_bucket(l->hash, x.bucket_bytes));
+    else locate(t, size, l, 1, way == KEY ? first_bucket(l->hash, SHF_LINE) : (l->hash >> 32 & 511) * 8);
+    prefetch(t, l->at);
+}
+INLINE void get_match(const struct shf_table *t, size_t size, struct lane *l, enum way way, struct shf_fixed x,
+                      const struct gets *g, size_t i) {
+    if (way == KEY) {
+        key_match(t, size, l);
+    } else if (way == UID) {
+        uid_match(t, size, l);
+    } else if (way == CELL) {
+        if (SHF_LIKELY(l->at != NOWHERE)) cell_bucket(t, l, x, g->keys[i].data, 0);
+        else l->state = SINGLE;
+    }
+}
+INLINE void get_second(const struct shf_table *t, size_t size, struct lane *l, enum way way, struct shf_fixed x,
+                       const struct gets *g, size_t i) {
+    if (l->state != SECOND) return;
+    if (way == KEY) key_second(t, size, l);
+    else cell_bucket(t, l, x, g->keys[i].data, 1);
+}
+INLINE int get_finish(struct shf_table *t, const struct lane *l, enum way way, struct shf_fixed x, const struct gets *g,
+                      size_t i, void *buf, size_t cap, size_t *len) {
+    int rc;
+    if (way == KEY) rc = key_finish(t, l, &g->keys[i], buf, cap, len);
+    else if (way == UID) rc = uid_finish(t, l, g->checked != NULL, buf, cap, len);
+    else if (way == CELL) rc = cell_finish(t, l, x, g->keys[i].data, buf, cap, len);
+    else rc = cell_uid_finish(t, l, g->checked != NULL, buf, cap, len);
+    if (SHF_LIKELY(rc >= 0)) return rc;
+    if (BY_KEY(way)) return shf_table_get(t, g->keys[i].data, g->keys[i].len, buf, cap, len);
+    if (g->uids != NULL) return shf_table_get_by_uid(t, g->uids[i], buf, cap, len);
+    return shf_table_get_by_checked_uid(t, g->checked[i], buf, cap, len);
+}
+/* SHF_OK: on to the next key. */
+INLINE int get_answer(struct shf_table *t, const struct lane *l, enum way way, struct shf_fixed x, struct gets *g,
+                      size_t i) {
+    size_t len = 0;
+    struct shf_value *v = g->out != NULL ? &g->out[i] : NULL;
+    int rc = get_finish(t, l, way, x, g, i, v != NULL ? v->data : g->buf, v != NULL ? v->cap : g->cap, &len);
+    if (SHF_UNLIKELY(rc < 0)) return rc;
+    if (v != NULL) {
+        v->code = rc, v->len = len;
         return SHF_OK;
     }
-    k->lens[i] = len;
-    if (rc == SHF_OK && len != 0) k->buf += len, k->cap -= len;
-    return rc == SHF_TRUNCATED ? rc : SHF_OK;
+    g->lens[i] = rc == SHF_NOT_FOUND ? SHF_NO_VALUE : len;
+    if (SHF_UNLIKELY(rc == SHF_TRUNCATED)) return rc;
+    if (len != 0) g->buf += len, g->cap -= len;
+    return SHF_OK;
 }
 
-static int get_keys(struct shf_table *t, size_t n, const struct shf_bytes *keys, struct sink *k, size_t *done) {
-    int rc = SHF_OK;
-    size_t i = 0;
-    for (; i < n; i++) {
-        size_t cap, len = 0;
-        void *room = sink_room(k, i, &cap);
-        rc = shf_table_get(t, keys[i].data, keys[i].len, room, cap, &len);
-        rc = sink_take(k, i, rc, len);
-        if (rc != SHF_OK) break;
+/* Inlined with constants for `way` and, where it pays, x. */
+INLINE int get_way(struct shf_table *t, size_t n, enum way way, struct shf_fixed x, struct gets *g, size_t *done) {
+    struct lane lanes[2][GROUP];
+    size_t size = size_now(t);
+    uint32_t m = at_most_group(n), turn = 0, next;
+    for (uint32_t j = 0; j < m; j++) get_begin(t, &lanes[0][j], way, x, g, j);
+    shf__batch_pause();
+    for (uint32_t j = 0; j < m; j++) get_locate(t, size, &lanes[0][j], way, x);
+    for (size_t i = 0; i < n; i += m, m = next, turn ^= 1) {
+        struct lane *l = lanes[turn], *ahead = lanes[turn ^ 1];
+        next = at_most_group(n - i - m);
+        shf__batch_pause();
+        for (uint32_t j = 0; j < m; j++) get_match(t, size, &l[j], way, x, g, i + j);
+        shf__batch_pause();
+        for (uint32_t j = 0; j < next; j++) get_begin(t, &ahead[j], way, x, g, i + m + j);
+        shf__batch_pause();
+        for (uint32_t j = 0; BY_KEY(way) && j < m; j++) get_second(t, size, &l[j], way, x, g, i + j);
+        size = size_now(t);
+        for (uint32_t j = 0; j < next; j++) get_locate(t, size, &ahead[j], way, x);
+        shf__batch_pause();
+        for (uint32_t j = 0; j < m; j++) {
+            int rc = get_answer(t, &l[j], way, x, g, i + j);
+            if (SHF_UNLIKELY(rc != SHF_OK)) {
+                *done = i + j;
+                return rc;
+            }
+        }
     }
-    *done = i;
-    return rc;
+    *done = n;
+    return SHF_OK;
 }
 
-static int get_uids(struct shf_table *t, size_t n, const uint32_t *uids, const uint64_t *checked, struct sink *k,
-                    size_t *done) {
-    int rc = SHF_OK;
-    size_t i = 0;
-    for (; i < n; i++) {
-        size_t cap, len = 0;
-        void *room = sink_room(k, i, &cap);
-        rc = checked != NULL ? shf_table_get_by_checked_uid(t, checked[i], room, cap, &len)
-                             : shf_table_get_by_uid(t, uids[i], room, cap, &len);
-        rc = sink_take(k, i, rc, len);
-        if (rc != SHF_OK) break;
-    }
-    *done = i;
-    return rc;
+static int get_many(struct shf_table *t, size_t n, struct gets *g, size_t *done) {
+    static const struct shf_fixed four_four = {4, 4, 1, 4, 1, SHF_LINE, 1, 0};
+    struct shf_fixed x = t->fixed;
+    if (g->keys == NULL) return shf_is_fixed(t) ? get_way(t, n, CELL_UID, x, g, done) : get_way(t, n, UID, x, g, done);
+    if (!shf_is_fixed(t)) return get_way(t, n, KEY, x, g, done);
+    if (x.key == 4 && x.value == 4) return get_way(t, n, CELL, four_four, g, done);
+    return get_way(t, n, CELL, x, g, done);
 }
 
 int shf_table_get_many(struct shf_table *t, size_t n, const struct shf_bytes *keys, struct shf_value *out) {
-    SHF_CHECK_ARGS(t != NULL && (n == 0 || (keys != NULL && out != NULL)));
-    struct sink k = {out, NULL, 0, NULL};
     size_t done;
-    return get_keys(t, n, keys, &k, &done);
+    SHF_CHECK_ARGS(t != NULL && (n == 0 || (keys != NULL && out != NULL)));
+    return n == 0 ? SHF_OK : get_many(t, n, &(struct gets){.keys = keys, .out = out}, &done);
 }
+int shf_table_get_many_by_uid(struct shf_table *t, size_t n, const uint32_t *uids, struct shf_value *out) {
+    size_t done;
+    SHF_CHECK_ARGS(t != NULL && (n == 0 || (uids != NULL && out != NULL)));
+    return n == 0 ? SHF_OK : get_many(t, n, &(struct gets){.uids = uids, .out = out}, &done);
+}
+
+#define CHECK_PACKED(what)                                                                                             \
+    do {                                                                                                               \
+        if (done != NULL) *done = 0;                                                                                   \
+        SHF_CHECK_ARGS(t != NULL && done != NULL && (buf != NULL || cap == 0) &&                                       \
+                       (n == 0 || ((what) != NULL && lens != NULL)));                                                  \
+        if (n == 0) return SHF_OK;                                                                                     \
+    } while (0)
 
 int shf_table_get_many_packed(struct shf_table *t, size_t n, const struct shf_bytes *keys, void *buf, size_t cap,
                               size_t *lens, size_t *done) {
-    if (done != NULL) *done = 0;
-    SHF_CHECK_ARGS(t != NULL && done != NULL && (buf != NULL || cap == 0) && (n == 0 || (keys != NULL && lens != NULL)));
-    struct sink k = {NULL, buf, cap, lens};
-    return get_keys(t, n, keys, &k, done);
+    CHECK_PACKED(keys);
+    return get_many(t, n, &(struct gets){.keys = keys, .buf = buf, .cap = cap, .lens = lens}, done);
 }
-
-int shf_table_get_many_by_uid(struct shf_table *t, size_t n, const uint32_t *uids, struct shf_value *out) {
-    SHF_CHECK_ARGS(t != NULL && (n == 0 || (uids != NULL && out != NULL)));
-    struct sink k = {out, NULL, 0, NULL};
-    size_t done;
-    return get_uids(t, n, uids, NULL, &k, &done);
-}
-
 int shf_table_get_many_by_uid_packed(struct shf_table *t, size_t n, const uint32_t *uids, void *buf, size_t cap,
                                      size_t *lens, size_t *done) {
-    if (done != NULL) *done = 0;
-    SHF_CHECK_ARGS(t != NULL && done != NULL && (buf != NULL || cap == 0) && (n == 0 || (uids != NULL && lens != NULL)));
-    struct sink k = {NULL, buf, cap, lens};
-    return get_uids(t, n, uids, NULL, &k, done);
+    CHECK_PACKED(uids);
+    return get_many(t, n, &(struct gets){.uids = uids, .buf = buf, .cap = cap, .lens = lens}, done);
 }
-
 int shf_table_get_many_by_checked_uid_packed(struct shf_table *t, size_t n, const uint64_t *uids, void *buf,
                                              size_t cap, size_t *lens, size_t *done) {
-    if (done != NULL) *done = 0;
-    SHF_CHECK_ARGS(t != NULL && done != NULL && (buf != NULL || cap == 0) && (n == 0 || (uids != NULL && lens != NULL)));
-    struct sink k = {NULL, buf, cap, lens};
-    return get_uids(t, n, NULL, uids, &k, done);
+    CHECK_PACKED(uids);
+    return get_many(t, n, &(struct gets){.checked = uids, .buf = buf, .cap = cap, .lens = lens}, done);
 }
 
-/* ---- changes ------------------------------------------------------------------------------------------ */
+/* ---- a batch of changes ------------------------------------------------------------------------------- */
+
+/* Pairs to be put, or (pairs NULL) keys to be removed. */
+struct changes {
+    const struct shf_pair *pairs;
+    const struct shf_bytes *keys;
+};
+INLINE const struct shf_bytes *change_key(const struct changes *c, int put, size_t i) {
+    return put ? &c->pairs[i].key : &c->keys[i];
+}
+
+INLINE void change_begin(const struct shf_table *t, struct lane *l, const struct shf_bytes *key) {
+    l->hash = 0, l->at = NOWHERE, l->state = SINGLE;
+    if (SHF_UNLIKELY((key->data == NULL && key->len != 0) || key->len > UINT32_MAX)) return;
+    l->hash = shf__hash(&t->hash, key->data, key->len);
+    l->s = &t->shards[shf_hash_shard(l->hash)];
+    l->state = ABSENT;
+    ask_entry(t, l, shf_hash_dir(l->hash));
+    __builtin_prefetch(&l->s->word, 1, 3);
+    if (!shf_is_fixed(t)) __builtin_prefetch(&l->s->new_word, 1, 3);
+}
+INLINE void change_locate(const struct shf_table *t, size_t size, struct lane *l, int put) {
+    if (SHF_UNLIKELY(l->state == SINGLE)) return;
+    uint32_t bytes = shf_is_fixed(t) ? t->fixed.bucket_bytes : SHF_LINE;
+    locate(t, size, l, shf_segment_pages(t), first_bucket(l->hash, bytes));
+    prefetch_write(t, l->at);
+    if (put && !shf_is_fixed(t)) prefetch_write(t, shm_load_relaxed(&l->s->head)); /* where a record will be written */
+}
+/* The candidate's record, for the comparison, and its page's map entry: if it dies, that counts the dead. */
+INLINE void change_ask_record(struct shf_table *t, uint64_t word) {
+    uint64_t at = shf_word_offset(word);
+    prefetch(t, at);
+    __builtin_prefetch(shf__pages_entry(&t->region, (uint32_t)(at / SHF_PAGE)), 1, 3);
+}
+/* Wide cells: the candidate's line, else that of the first empty one. */
+INLINE void change_match_cell(const struct shf_table *t, struct lane *l) {
+    struct shf_fixed x = t->fixed;
+    const shf_au64 *bucket = words_at(t, l->at);
+    uint64_t header = shm_load_relaxed(bucket);
+    uint64_t bits = shf_cell_match(header, l->hash), wanted = bits != 0 ? bits : shf_cell_empty(header);
+    if (!x.narrow && wanted != 0) {
+        const shf_au64 *cell = shf_cell(x, bucket, (uint64_t)__builtin_ctzll(wanted));
+        prefetch_write(t, l->at + (uint64_t)(cell - bucket) * 8);
+    }
+    if (bits == 0 && (header & shf_cell_overflow(shf_hash_delta(l->hash))) != 0) {
+        to_second(l, x.bucket_bytes);
+        prefetch_write(t, l->at);
+    }
+}
+INLINE void change_match(struct shf_table *t, struct lane *l) {
+    if (SHF_UNLIKELY(l->at == NOWHERE)) return;
+    if (shf_is_fixed(t)) {
+        change_match_cell(t, l);
+        return;
+    }
+    const shf_au64 *bucket = words_at(t, l->at);
+    uint32_t bits = shf_match_tag(bucket, shf_hash_tag(l->hash)), delta = shf_hash_delta(l->hash);
+    if (bits != 0) {
+        change_ask_record(t, shm_load_relaxed(&bucket[__builtin_ctz(bits)]));
+    } else if (shm_load_relaxed(&bucket[delta & 7]) & SHF_FLAG_OVERFLOW) {
+        to_second(l, SHF_LINE);
+        prefetch_write(t, l->at);
+    }
+}
+INLINE void change_second(struct shf_table *t, const struct lane *l) {
+    if (l->state != SECOND || shf_is_fixed(t)) return;
+    const shf_au64 *bucket = words_at(t, l->at);
+    uint32_t bits = shf_match_tag(bucket, shf_hash_tag(l->hash) | SHF_ROLE);
+    if (bits != 0) change_ask_record(t, shm_load_relaxed(&bucket[__builtin_ctz(bits)]));
+}
+INLINE int change_one(struct shf_table *t, const struct lane *l, int put, const struct changes *c, size_t i) {
+    const struct shf_bytes *key = change_key(c, put, i);
+    if (!put) {
+        if (SHF_UNLIKELY(l->state == SINGLE)) return shf_table_del(t, key->data, key->len);
+        return shf__table_del_hashed(t, l->hash, key->data, key->len);
+    }
+    const struct shf_bytes *value = &c->pairs[i].value;
+    if (SHF_UNLIKELY(l->state == SINGLE || value->data == NULL))
+        return shf_table_put(t, key->data, key->len, value->data, value->len, NULL);
+    return shf__table_put_hashed(t, l->hash, key->data, key->len, value->data, value->len);
+}
+
+/* Inlined with a constant for `put`. *changed = how many calls returned SHF_OK. */
+INLINE int change_many(struct shf_table *t, size_t n, int put, const struct changes *c, size_t *changed, size_t *done) {
+    struct lane lanes[2][GROUP];
+    size_t size = size_now(t);
+    uint32_t m = at_most_group(n), turn = 0, next;
+    for (uint32_t j = 0; j < m; j++) change_begin(t, &lanes[0][j], change_key(c, put, j));
+    for (uint32_t j = 0; j < m; j++) change_locate(t, size, &lanes[0][j], put);
+    for (size_t i = 0; i < n; i += m, m = next, turn ^= 1) {
+        struct lane *l = lanes[turn], *ahead = lanes[turn ^ 1];
+        next = at_most_group(n - i - m);
+        for (uint32_t j = 0; j < m; j++) change_match(t, &l[j]);
+        for (uint32_t j = 0; j < next; j++) change_begin(t, &ahead[j], change_key(c, put, i + m + j));
+        for (uint32_t j = 0; j < m; j++) change_second(t, &l[j]);
+        for (uint32_t j = 0; j < next; j++) change_locate(t, size, &ahead[j], put);
+        for (uint32_t j = 0; j < m; j++) {
+            int rc = change_one(t, &l[j], put, c, i + j);
+            if (SHF_UNLIKELY(rc < 0)) {
+                *done = i + j;
+                return rc;
+            }
+            *changed += rc == SHF_OK;
+        }
+        size = size_now(t);
+    }
+    *done = n;
+    return SHF_OK;
+}
 
 int shf_table_put_many(struct shf_table *t, size_t n, const struct shf_pair *pairs, size_t *done) {
+    size_t put = 0;
     if (done != NULL) *done = 0;
     SHF_CHECK_ARGS(t != NULL && done != NULL && (n == 0 || pairs != NULL));
-    int rc = SHF_OK;
-    size_t i = 0;
-    for (; i < n; i++) {
-        const struct shf_pair *p = &pairs[i];
-        rc = shf_table_put(t, p->key.data, p->key.len, p->value.data, p->value.len, NULL);
-        if (SHF_UNLIKELY(rc != SHF_OK)) break;
-    }
-    *done = i;
-    return rc;
+    return change_many(t, n, 1, &(struct changes){.pairs = pairs}, &put, done);
 }
 
 int shf_table_del_many(struct shf_table *t, size_t n, const struct shf_bytes *keys, size_t *removed, size_t *done) {
+    size_t there = 0, treated = 0;
     if (removed != NULL) *removed = 0;
     if (done != NULL) *done = 0;
     SHF_CHECK_ARGS(t != NULL && (n == 0 || keys != NULL));
-    int rc = SHF_OK;
-    size_t i = 0, there = 0;
-    for (; i < n; i++) {
-        rc = shf_table_del(t, keys[i].data, keys[i].len);
-        if (SHF_UNLIKELY(rc < 0)) break;
-        there += rc == SHF_OK;
-        rc = SHF_OK;
-    }
+    int rc = change_many(t, n, 0, &(struct changes){.keys = keys}, &there, &treated);
     if (removed != NULL) *removed = there;
-    if (done != NULL) *done = i;
+    if (done != NULL) *done = treated;
     return rc;
 }

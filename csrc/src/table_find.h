@@ -73,6 +73,19 @@ struct shf_wanted {
     uint64_t first, mask; /* word 0 of a record with this key, but for vlen */
 };
 
+static inline __attribute__((always_inline)) struct shf_wanted shf_wanted_key(const void *key, size_t klen) {
+    struct shf_wanted w = {key, klen, 0, 0};
+    if (SHF_LIKELY(klen >= 4)) {
+        w.first = klen | (uint64_t)SHF_KIND_RECORD << 28 | (uint64_t)shf_load32(key) << 32;
+        w.mask = SHF_RECORD_LENGTH_MASK | UINT64_C(15) << 28 | ~UINT64_C(0) << 32;
+        if (SHF_UNLIKELY(klen > SHF_RECORD_LENGTH_MASK)) w.first = 0, w.mask = ~UINT64_C(0); /* only a large one */
+    } else {
+        w.first = klen | (uint64_t)SHF_KIND_RECORD << 28 | shf_load_tail(key, klen) << 32;
+        w.mask = SHF_RECORD_LENGTH_MASK | UINT64_C(15) << 28 | ((UINT64_C(1) << (8 * klen)) - 1) << 32;
+    }
+    return w;
+}
+
 int shf__table_open_record_checked(struct shf_table *t, struct shf_found *f);
 int shf__table_key_equal_large(const struct shf_found *f, const void *key, size_t klen);
 int shf__table_search_stash(struct shf_table *t, const struct shf_wanted *k, uint64_t want, struct shf_found *f);
@@ -138,15 +151,7 @@ static inline __attribute__((always_inline)) int shf_find(struct shf_table *t, s
     if (SHF_UNLIKELY(at + SHF_PAGE > size)) return shf__table_find_again(t, s, h, key, klen, f);
     f->segment = (shf_au64 *)(void *)(t->region.base + at);
 
-    struct shf_wanted w = {key, klen, 0, 0};
-    if (SHF_LIKELY(klen >= 4)) {
-        w.first = klen | (uint64_t)SHF_KIND_RECORD << 28 | (uint64_t)shf_load32(key) << 32;
-        w.mask = SHF_RECORD_LENGTH_MASK | UINT64_C(15) << 28 | ~UINT64_C(0) << 32;
-        if (SHF_UNLIKELY(klen > SHF_RECORD_LENGTH_MASK)) w.first = 0, w.mask = ~UINT64_C(0); /* only a large one */
-    } else {
-        w.first = klen | (uint64_t)SHF_KIND_RECORD << 28 | shf_load_tail(key, klen) << 32;
-        w.mask = SHF_RECORD_LENGTH_MASK | UINT64_C(15) << 28 | ((UINT64_C(1) << (8 * klen)) - 1) << 32;
-    }
+    struct shf_wanted w = shf_wanted_key(key, klen);
     int rc = shf_search_bucket(t, size, &w, b1, want, f);
     if (SHF_LIKELY(rc != SHF_ABSENT_KEY)) return rc;
     const shf_au64 *bucket = f->segment + b1 * SHF_BUCKET_SLOTS;
