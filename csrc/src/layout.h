@@ -199,9 +199,10 @@ struct shf_shm_shard {
         shf_au32 cell_count; /*    fixed lengths: new count of a CELL step; cell number of a VALUE step */
     };
     shf_au32 record_units;  /* 56 units of all chunks, headers included */
-    shf_au32 removes;       /* 60 removes, for the flag recomputation */
-    /* intent line: the other steps' after-images. Valid while arm != 0 */
-    shf_au64 pad2;          /* 64 */
+    shf_au32 grave_full;    /* 60 1: there is something to empty in the grave line */
+    /* intent line: the other steps' after-images. Valid while arm != 0, but for removes */
+    shf_au32 removes;       /* 64 removes, for the flag recomputation */
+    uint32_t pad2;          /* 68 */
     shf_au64 new_word;      /* 72 */
     shf_au64 new_head;      /* 80 */
     shf_au32 new_count;     /* 88 */
@@ -224,12 +225,11 @@ struct shf_shm_shard {
     shf_au32 grave_index;      /* 200 next entry to empty */
     shf_au32 grave_chunks;     /* 204 list of chunks to free, 0 = none */
     shf_au32 grave_entries[8]; /* 208 */
-    shf_au32 grave_full;       /* 240 1: there is something to empty */
-    uint32_t pad1[3];          /* 244 */
+    uint32_t pad1[4];          /* 240 */
 };
 _Static_assert(sizeof(struct shf_shm_shard) == 256, "shard");
 _Static_assert(offsetof(struct shf_shm_shard, arm) == 16, "shard");
-_Static_assert(offsetof(struct shf_shm_shard, pad2) == 64, "shard");
+_Static_assert(offsetof(struct shf_shm_shard, removes) == 64, "shard");
 _Static_assert(offsetof(struct shf_shm_shard, new_version) == 120, "shard");
 _Static_assert(offsetof(struct shf_shm_shard, version) == 128, "shard");
 _Static_assert(offsetof(struct shf_shm_shard, grave_directory) == 192, "shard");

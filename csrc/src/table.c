@@ -54,7 +54,7 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
              : t->hash_id == SHF_HASH_FOLDED ? shf__table_get_short : shf__table_get_any;
     t->key_least = t->fixed.key;
     t->key_span = shf_is_fixed(t) ? 0 : UINT32_MAX;
-    t->short_key = t->region.read_only || shf_is_fixed(t) ? 0 : 17;
+    t->put = shf_is_fixed(t) ? shf__cells_put(t) : t->region.read_only ? shf__table_put_any : shf__table_put_short;
     t->flags = o->flags;
     t->lock_timeout_ms = o->lock_timeout_ms ? o->lock_timeout_ms : 10000;
     t->shards = (struct shf_shm_shard *)(void *)(t->region.base + SHF_OBJECT_PAGE * SHF_PAGE);

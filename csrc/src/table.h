@@ -113,6 +113,7 @@ struct shf_fixed {
 };
 
 typedef int shf_get_fn(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen);
+typedef int shf_put_fn(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid);
 
 struct shf_table {
     struct shf_region region;
@@ -121,12 +122,12 @@ struct shf_table {
     struct shf_registry registry;
     struct shf_pages pages;
     uint32_t hash_id;
-    uint32_t short_key; /* put's straight way takes keys shorter than this: 17; 0, none, read-only or with fixed lengths */
     uint32_t key_least, key_span; /* legal key lengths: 0 .. 2^32 - 1, or the fixed one */
     uint32_t lock_timeout_ms;
     uint32_t flags;     /* SHF_OPTION_*, as given */
     struct shf_fixed fixed;
-    shf_get_fn *get; /* shf_table_get for this table's hash and lengths */
+    shf_get_fn *get; /* shf_table_get and _put for this table's hash and lengths */
+    shf_put_fn *put;
 };
 static inline int shf_is_fixed(const struct shf_table *t) { return t->fixed.key != 0; }
 /* Pages of a segment's run. */
@@ -255,6 +256,8 @@ struct shf_shm_shard *shf__target_shard(struct shf_table *t, const struct shf_ta
 /* As shf__table_find, by key or UID, check bits compared. */
 int shf__target_find(struct shf_table *t, struct shf_shm_shard *s, const struct shf_target *g, struct shf_found *f);
 
+/* table_ops.c: shf_table_put's straight way for variable lengths; and any put. Both check the arguments behind t. */
+shf_put_fn shf__table_put_short, shf__table_put_any;
 /* table_read.c: shf_table_get's straight way for variable lengths and the default hash; in the frame below, for all. Both
  * check the arguments behind t. */
 shf_get_fn shf__table_get_short, shf__table_get_any;

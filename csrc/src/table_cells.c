@@ -193,9 +193,9 @@ SHF_COLD static int make_place(struct shf_table *t, struct shf_shm_shard *s, uin
     shf_au32 *entries = shf__table_entries(t, s, directory);
     if (entries == NULL) return shf__region_corrupt(&t->region, "directory", shf_shard_number(t, s));
     for (uint32_t b = SHF_BUCKETS; b-- > 0;) {
-        uint32_t empty = shf_cell_empty(shm_load_relaxed(shf_cells_bucket(t->fixed, f->segment, b)));
-        used += SHF_CELLS - (uint32_t)__builtin_popcount(empty);
-        if (empty != 0) free_b = b;
+        uint64_t header = shm_load_relaxed(shf_cells_bucket(t->fixed, f->segment, b));
+        used += shf_cells_used(header);
+        if (shf_cell_empty(header) != 0) free_b = b;
     }
     shf__table_interval(entries, depth, shf_hash_dir(h) >> (15 - depth), &first, &count);
     if (p->splits < 2 && used >= SHF_BUCKETS * SHF_CELLS / 2 && (count > 1 || depth < SHF_DIR_MAX)) {
@@ -239,7 +239,7 @@ static int place(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, struc
         uint32_t empty1 = shf_cell_empty(shm_load_relaxed(one));
         if (SHF_LIKELY((empty1 & (empty1 - 1)) != 0)) return take_cell(p, one, b1, empty1); /* two or more */
         uint32_t empty2 = shf_cell_empty(shm_load_relaxed(two));
-        if (__builtin_popcount(empty2) > __builtin_popcount(empty1)) {
+        if (empty1 == 0 ? empty2 != 0 : (empty2 & (empty2 - 1)) != 0) { /* the second has more */
             set_flag(one, shf_cell_overflow(delta)); /* before the cell is published */
             return take_cell(p, two, b2, empty2);
         }
@@ -251,8 +251,6 @@ static int place(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, struc
 
 /* ---- changing ------------------------------------------------------------------------------------------ */
 
-/* Where the version word of a bucket is; NULL for narrow cells. */
-static inline shf_au64 *version_of(const struct shf_table *t, shf_au64 *bucket) { return t->fixed.narrow ? NULL : bucket + 1; }
 static inline uint64_t next_version(const shf_au64 *version) { return (shm_load_relaxed(version) + 2) & ~UINT64_C(1); }
 
 static inline void apply_cell(struct shf_shm_shard *s, shf_au64 *bucket, uint64_t header, uint32_t count) {
@@ -312,35 +310,53 @@ static void replace_long(struct shf_table *t, struct shf_shm_shard *s, const str
 }
 
 /* All words of the cell, whole: zeros behind key and value are part of the format. */
-static void write_cell(const struct shf_fixed *x, shf_au64 *cell, const void *key, const void *val) {
-    if (x->narrow) {
-        shm_store_release(cell, shf_load_tail(val, x->value) | shf_load_tail(key, x->key) << 8 * x->value); /* N2 */
+static inline void write_cell(struct shf_fixed x, shf_au64 *cell, const void *key, const void *val) {
+    if (x.narrow) {
+        uint64_t word = x.key == 4 ? (uint64_t)shf_load32(key) : shf_load_tail(key, x.key);
+        shm_store_release(cell, shf_load_tail(val, x.value) | word << 8 * x.value); /* N2 */
         return;
     }
     const unsigned char *p = val;
-    for (uint32_t n = x->value; n != 0;) {
-        uint32_t k = n < 8 ? n : 8;
+    for (uint32_t n = x.value, k; n != 0; p += k, n -= k) {
+        k = n < 8 ? n : 8;
         shm_store_relaxed(cell++, shf_load_tail(p, k));
-        p += k, n -= k;
     }
     p = key;
-    for (uint32_t n = x->key; n != 0;) {
-        uint32_t k = n < 8 ? n : 8;
+    for (uint32_t n = x.key, k; n != 0; p += k, n -= k) {
+        k = n < 8 ? n : 8;
         shm_store_relaxed(cell++, shf_load_tail(p, k));
-        p += k, n -= k;
     }
+}
+
+/* A new key into the empty cell i. */
+static inline void new_cell(struct shf_table *t, struct shf_shm_shard *s, struct shf_fixed x, uint64_t h, shf_au64 *bucket,
+                            uint32_t i, const void *key, const void *val) {
+    if (!x.narrow) {
+        shm_store_release(bucket + 1, next_version(bucket + 1)); /* N1 */
+        shf_fence_release();                                     /* F1 */
+    }
+    write_cell(x, shf_cell(x, bucket, i), key, val);
+    step_cell(t, s, bucket, shm_load_relaxed(bucket) | (uint64_t)shf_cell_tag(h) << 8 * i, shm_load_relaxed32(&s->count) + 1);
+}
+
+/* A value of at most 8 bytes: one store. */
+static inline void replace_short(struct shf_fixed x, shf_au64 *cell, const void *val) {
+    if (x.value == 0) return; /* a set of keys */
+    if (!x.narrow) {
+        shm_store_release(cell, shf_load_tail(val, x.value));
+        return;
+    }
+    uint64_t mask = (UINT64_C(1) << 8 * x.value) - 1; /* narrow: at most 7 */
+    shm_store_release(cell, (shm_load_relaxed(cell) & ~mask) | shf_load_tail(val, x.value));
 }
 
 int shf__cells_store(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key, const void *val,
                      const struct shf_found *f, int found, uint32_t *uid, uint32_t *need) {
     struct place p = {NULL, 0, 0, 0, 0};
     if (found) {
-        uint64_t mask = t->fixed.value < 8 ? (UINT64_C(1) << 8 * t->fixed.value) - 1 : ~UINT64_C(0);
         *uid = shf_uid(shf_shard_number(t, s), f->word, f->index);
-        if (t->fixed.value == 0) return SHF_OK;
         if (t->fixed.value > 8) replace_long(t, s, f, val);
-        else if (!t->fixed.narrow) shm_store_release(f->record, shf_load_tail(val, t->fixed.value));
-        else shm_store_release(f->record, (shm_load_relaxed(f->record) & ~mask) | shf_load_tail(val, t->fixed.value));
+        else replace_short(t->fixed, f->record, val);
         return SHF_OK;
     }
     int rc = place(t, s, h, &p);
@@ -348,15 +364,8 @@ int shf__cells_store(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, c
         *need = p.need;
         return rc;
     }
-    shf_au64 *version = version_of(t, p.bucket);
-    if (version != NULL) {
-        shm_store_release(version, next_version(version)); /* N1 */
-        shf_fence_release();                               /* F1 */
-    }
-    write_cell(&t->fixed, shf_cell(t->fixed, p.bucket, p.i), key, val);
+    new_cell(t, s, t->fixed, h, p.bucket, p.i, key, val);
     *uid = shf_uid(shf_shard_number(t, s), shf_hash_tag(h), p.b * SHF_BUCKET_SLOTS + p.i);
-    step_cell(t, s, p.bucket, shm_load_relaxed(p.bucket) | (uint64_t)shf_cell_tag(h) << 8 * p.i,
-              shm_load_relaxed32(&s->count) + 1);
     return SHF_OK;
 }
 
@@ -374,4 +383,86 @@ int shf__cells_remove(struct shf_table *t, struct shf_shm_shard *s, const struct
         }
     }
     return SHF_OK;
+}
+
+/* ---- put ----------------------------------------------------------------------------------------------- */
+
+static inline void unlock(struct shf_table *t, struct shf_shm_shard *s) {
+    shf__table_unlock(s);
+    if (SHF_UNLIKELY(atomic_load_explicit(&t->pages.want_ahead, memory_order_relaxed) != 0)) shf__pages_grow_ahead(&t->pages);
+}
+
+/* The lock is held, and given back: look-up and store as for any change; what needs a new run begins again. */
+static __attribute__((noinline)) int put_locked(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key,
+                                                const void *val, uint32_t *uid) {
+    struct shf_found f;
+    uint32_t need, number;
+    if (shm_load_relaxed32(&s->grave_full) != 0) shf__grave_step(t, s);
+    int found = shf__cells_find(t, s, h, key, &f);
+    int rc = found >= 0 ? shf__cells_store(t, s, h, key, val, &f, found, &number, &need) : SHF__GROW;
+    unlock(t, s);
+    if (SHF_UNLIKELY(rc != SHF_OK)) return shf__table_put_any(t, key, t->fixed.key, val, t->fixed.value, uid);
+    if (uid != NULL) *uid = number;
+    return SHF_OK;
+}
+
+/* The straight way: the key is in its first bucket, or in none and that one has room. Lengths are right. x is a constant for
+ * the commonest ones. */
+static inline __attribute__((always_inline)) int put_straight(struct shf_table *t, uint64_t h, const void *key, const void *val,
+                                                              uint32_t *uid, struct shf_fixed x) {
+    struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
+    int rc = shf__table_lock(t, s);
+    if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
+    if (SHF_UNLIKELY(shm_load_relaxed32(&s->grave_full) != 0)) return put_locked(t, s, h, key, val, uid);
+    size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
+    uint64_t at = shf_directory_entry(shm_load_relaxed(&s->directory), shf_hash_dir(h));
+    if (SHF_UNLIKELY(at >= size)) return put_locked(t, s, h, key, val, uid);
+    at = (uint64_t)shm_load_relaxed32((const shf_au32 *)(const void *)(t->region.base + at)) * SHF_PAGE;
+    if (SHF_UNLIKELY(at < SHF_OBJECT_PAGE * SHF_PAGE)) return put_locked(t, s, h, key, val, uid); /* no segment yet */
+    if (SHF_UNLIKELY(at + x.segment_pages * SHF_PAGE > size)) return put_locked(t, s, h, key, val, uid);
+    uint32_t b1 = shf_hash_b1(h);
+    shf_au64 *bucket = (shf_au64 *)(void *)(t->region.base + at + (uint64_t)b1 * x.bucket_bytes);
+    uint64_t header = shm_load_relaxed(bucket);
+    for (uint64_t bits = shf_cell_match(header, h); SHF_UNLIKELY(bits != 0); bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(bits);
+        shf_au64 *cell = shf_cell(x, bucket, i);
+        if (!shf_cell_has_key(x, cell, key)) continue;
+        if (x.value > 8) return put_locked(t, s, h, key, val, uid);
+        replace_short(x, cell, val);
+        unlock(t, s);
+        if (uid != NULL) *uid = shf_uid(shf_hash_shard(h), shf_hash_tag(h), b1 * SHF_BUCKET_SLOTS + i);
+        return SHF_OK;
+    }
+    uint32_t empty = shf_cell_empty(header);
+    if (SHF_UNLIKELY((empty & (empty - 1)) == 0)) return put_locked(t, s, h, key, val, uid);
+    if (SHF_UNLIKELY(header & (shf_cell_overflow(shf_hash_delta(h)) | SHF_CELL_STASH)))
+        return put_locked(t, s, h, key, val, uid);
+    uint32_t i = (uint32_t)__builtin_ctz(empty);
+    new_cell(t, s, x, h, bucket, i, key, val);
+    unlock(t, s);
+    if (uid != NULL) *uid = shf_uid(shf_hash_shard(h), shf_hash_tag(h), b1 * SHF_BUCKET_SLOTS + i);
+    return SHF_OK;
+}
+
+static int put_4_4(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
+    const struct shf_fixed x = {4, 4, 1, 4, 1, SHF_LINE, 1, 0};
+    if (SHF_UNLIKELY(klen != 4 || vlen != 4 || key == NULL || val == NULL))
+        return shf__table_put_any(t, key, klen, val, vlen, uid);
+    return put_straight(t, shf__hash_short(&t->hash, key, 4), key, val, uid, x);
+}
+static int put_fixed(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
+    if (SHF_UNLIKELY(klen != t->fixed.key || vlen != t->fixed.value || key == NULL || (val == NULL && vlen != 0)))
+        return shf__table_put_any(t, key, klen, val, vlen, uid);
+    return put_straight(t, shf__hash(&t->hash, key, klen), key, val, uid, t->fixed);
+}
+
+shf_put_fn *shf__cells_put(const struct shf_table *t) {
+    if (t->region.read_only) return shf__table_put_any;
+    return t->fixed.key == 4 && t->fixed.value == 4 && t->hash_id == SHF_HASH_FOLDED ? put_4_4 : put_fixed;
+}
+
+int shf__cells_put_hashed(struct shf_table *t, uint64_t h, const void *key, const void *val) {
+    const struct shf_fixed x = {4, 4, 1, 4, 1, SHF_LINE, 1, 0};
+    if (t->fixed.key == 4 && t->fixed.value == 4) return put_straight(t, h, key, val, NULL, x);
+    return put_straight(t, h, key, val, NULL, t->fixed);
 }

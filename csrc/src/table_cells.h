@@ -116,6 +116,9 @@ static inline uint64_t shf_cell_match(uint64_t header, uint64_t h) {
 static inline uint32_t shf_cell_used(uint64_t header) {
     return (uint32_t)((header & UINT64_C(0x8080808080808000)) * UINT64_C(0x0002040810204081) >> 56);
 }
+static inline uint32_t shf_cells_used(uint64_t header) { /* how many */
+    return (uint32_t)((header >> 7 & UINT64_C(0x0101010101010100)) * UINT64_C(0x0101010101010101) >> 56);
+}
 static inline uint32_t shf_cell_empty(uint64_t header) { return 0xfe ^ shf_cell_used(header); }
 
 /* Where the key lies in a cell. */
@@ -161,6 +164,9 @@ int shf__cells_find_uid(struct shf_table *t, struct shf_shm_shard *s, const stru
 /* Stores a value for the key, found or not. SHF_OK (*uid set), SHF__GROW with *need pages, an error. */
 int shf__cells_store(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key, const void *val,
                      const struct shf_found *f, int found, uint32_t *uid, uint32_t *need);
+/* shf_table_put for the lengths of this table; and with the hash known, lengths right, on a handle that can write. */
+shf_put_fn *shf__cells_put(const struct shf_table *t);
+int shf__cells_put_hashed(struct shf_table *t, uint64_t h, const void *key, const void *val);
 int shf__cells_remove(struct shf_table *t, struct shf_shm_shard *s, const struct shf_found *f);
 /* The header words of a segment's two halves by directory bit `bit` (15: all in sides[0]), with the flags each needs. */
 void shf__cells_sides(struct shf_table *t, const shf_au64 *segment, uint32_t bit, uint64_t sides[2][SHF_BUCKETS]);

@@ -184,15 +184,13 @@ static int split(struct shf_table *t, struct shf_shm_shard *s, uint32_t depth, u
     return shf__step_run(t, s, SHF_STEP_SPLIT, NULL);
 }
 
-static uint32_t bucket_free(struct shf_table *t, struct shf_shm_shard *s, const shf_au64 *segment, uint32_t bucket,
-                            uint32_t *free_slot) {
+/* The free slots of a bucket, a bit each. */
+static uint32_t bucket_free(struct shf_table *t, struct shf_shm_shard *s, const shf_au64 *segment, uint32_t bucket) {
     uint32_t bits = shf_match_empty(segment + bucket * SHF_BUCKET_SLOTS);
-    if (shf_slot_reserved(shf_shard_number(t, s), bucket)) bits &= ~1u;
-    if (bits != 0) *free_slot = bucket * SHF_BUCKET_SLOTS + (uint32_t)__builtin_ctz(bits);
-    return (uint32_t)__builtin_popcount(bits);
+    return shf_slot_reserved(shf_shard_number(t, s), bucket) ? bits & ~1u : bits;
 }
 
-static int take_slot(struct shf_found *f, uint32_t index, uint64_t tag, struct shf_place *p) {
+static int take_slot(const struct shf_found *f, uint32_t index, uint64_t tag, struct shf_place *p) {
     p->slot = f->segment + index;
     p->index = index;
     p->tag = tag;
@@ -231,7 +229,7 @@ int shf__table_place(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, s
     for (;;) {
         struct shf_found f;
         uint64_t directory = shm_load_relaxed(&s->directory);
-        uint32_t i1 = 0, i2 = 0, old_run = 0, depth = shf_directory_depth(directory);
+        uint32_t old_run = 0, depth = shf_directory_depth(directory);
         shf_au32 *entries = shf__table_entries(t, s, directory);
         int rc;
         if (entries == NULL) return shf__region_corrupt(&t->region, "directory", shf_shard_number(t, s));
@@ -243,14 +241,15 @@ int shf__table_place(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, s
         }
         f.segment = shf__region_page(&t->region, f.segment_page);
         if (f.segment == NULL) return shf__region_corrupt(&t->region, "segment", f.segment_page);
-        uint32_t n1 = bucket_free(t, s, f.segment, b1, &i1);
-        if (SHF_LIKELY(n1 >= 2)) return take_slot(&f, i1, shf_hash_tag(h), p);
-        uint32_t n2 = bucket_free(t, s, f.segment, b2, &i2);
-        if (n2 > n1) {
+        uint32_t free1 = bucket_free(t, s, f.segment, b1);
+        uint32_t i1 = b1 * SHF_BUCKET_SLOTS + (uint32_t)__builtin_ctz(free1 | 1u << 31);
+        if (SHF_LIKELY((free1 & (free1 - 1)) != 0)) return take_slot(&f, i1, shf_hash_tag(h), p); /* two or more */
+        uint32_t free2 = bucket_free(t, s, f.segment, b2);
+        if (free1 == 0 ? free2 != 0 : (free2 & (free2 - 1)) != 0) { /* the second has more */
             set_flag(f.segment + b1 * SHF_BUCKET_SLOTS + (delta & 7), SHF_FLAG_OVERFLOW); /* before the slot */
-            return take_slot(&f, i2, shf_hash_tag(h) | SHF_ROLE, p);
+            return take_slot(&f, b2 * SHF_BUCKET_SLOTS + (uint32_t)__builtin_ctz(free2), shf_hash_tag(h) | SHF_ROLE, p);
         }
-        if (n1 == 1) return take_slot(&f, i1, shf_hash_tag(h), p);
+        if (free1 != 0) return take_slot(&f, i1, shf_hash_tag(h), p);
         rc = make_place(t, s, h, &f, p, &old_run);
         if (rc != SHF_OK) return rc;
         if (old_run != 0) shf__pages_hint(&t->pages, old_run);

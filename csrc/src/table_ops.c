@@ -435,35 +435,11 @@ static inline int put_new(struct shf_table *t, struct shf_shm_shard *s, uint64_t
     return 1;
 }
 
-/* put for fixed lengths, which the arguments have. */
-static int put_cell(struct shf_table *t, uint64_t h, const void *key, const void *val, uint32_t *uid) {
-    struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
-    struct shf_found f;
-    uint32_t need, number;
-    int rc = shf__table_lock(t, s);
-    if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
-    if (SHF_UNLIKELY(shm_load_relaxed32(&s->grave_full) != 0)) shf__grave_step(t, s);
-    int found = shf__cells_find(t, s, h, key, &f);
-    if (SHF_LIKELY(found >= 0) && shf__cells_store(t, s, h, key, val, &f, found, &number, &need) == SHF_OK) {
-        shf__table_unlock(s);
-        if (SHF_UNLIKELY(atomic_load_explicit(&t->pages.want_ahead, memory_order_relaxed) != 0))
-            shf__pages_grow_ahead(&t->pages);
-        if (uid != NULL) *uid = number;
-        return SHF_OK;
-    }
-    struct op o = op_hashed(t, PUT, h, key, t->fixed.key);
-    op_store(&o, val, t->fixed.value);
-    shf__table_unlock(s);
-    rc = run(&o);
-    if (SHF_LIKELY(rc == SHF_OK) && uid != NULL) *uid = o.uid;
-    return rc;
-}
-
 static inline __attribute__((always_inline)) int put_hashed(struct shf_table *t, uint64_t h, const void *key, size_t klen,
                                                             const void *val, size_t vlen, uint32_t *uid) {
     struct shf_found f, *held = NULL;
     int found = 0, rc;
-    if (SHF_LIKELY(klen < t->short_key && vlen <= 1024)) {
+    if (SHF_LIKELY(klen <= 16 && vlen <= 1024)) {
         struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
         rc = shf__table_lock(t, s);
         if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
@@ -476,8 +452,6 @@ static inline __attribute__((always_inline)) int put_hashed(struct shf_table *t,
             return SHF_OK;
         }
         held = &f;
-    } else if (SHF_LIKELY(shf_is_fixed(t) && klen == t->fixed.key && vlen == t->fixed.value && !t->region.read_only)) {
-        return put_cell(t, h, key, val, uid);
     }
     struct op o = op_hashed(t, PUT, h, key, klen);
     op_store(&o, val, vlen);
@@ -486,14 +460,31 @@ static inline __attribute__((always_inline)) int put_hashed(struct shf_table *t,
     return rc;
 }
 
-int shf_table_put(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
+int shf__table_put_short(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
     CHECK_KEY(t, key, klen);
     CHECK_VALUE(val, vlen);
     return put_hashed(t, shf__hash(&t->hash, key, klen), key, klen, val, vlen, uid);
 }
 
+int shf__table_put_any(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
+    CHECK_KEY(t, key, klen);
+    CHECK_VALUE(val, vlen);
+    struct op o = op_key(t, PUT, key, klen);
+    op_store(&o, val, vlen);
+    int rc = run(&o);
+    if (rc == SHF_OK && uid != NULL) *uid = o.uid;
+    return rc;
+}
+
+int shf_table_put(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
+    SHF_CHECK_ARGS(t != NULL);
+    return t->put(t, key, klen, val, vlen, uid);
+}
+
 int shf__table_put_hashed(struct shf_table *t, uint64_t h, const void *key, size_t klen, const void *val, size_t vlen) {
-    return put_hashed(t, h, key, klen, val, vlen, NULL);
+    if (SHF_UNLIKELY(t->region.read_only || (shf_is_fixed(t) && (klen != t->fixed.key || vlen != t->fixed.value))))
+        return shf__table_put_any(t, key, klen, val, vlen, NULL);
+    return shf_is_fixed(t) ? shf__cells_put_hashed(t, h, key, val) : put_hashed(t, h, key, klen, val, vlen, NULL);
 }
 
 int shf_table_insert(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
