@@ -58,10 +58,11 @@
  *    BURY_SEGMENT  arg0 segment, new_count next index            large runs FREE, segment FREE, grave index
  *    BURY_ARRAY    old_run                                       grave directory = 0, array FREE
  *    BURY_CHUNK    old_run, arg1 next                            grave chunks = next, chunk FREE
- *    A change of one word (8-byte value over 8-byte value, a flag, the cleaner's position) needs no step.
+ *    A change of one word (a value in place, a flag, the cleaner's position) needs no step.
  *
- * RECORDS    lie in chunks of 4 to 64 KiB, appended at `head`, never changed once a slot names them, but for 8-byte
- *            values (one atomic word). A record that no slot names any more is dead: its units are counted in its
+ * RECORDS    lie in chunks of 4 to 64 KiB, appended at `head`, never changed once a slot names them, but for values
+ *            that lie in one word (up to 8 bytes, by the key's length): such a value over one of the same length is one
+ *            atomic store, without a step. A record that no slot names any more is dead: its units are counted in its
  *            chunk's `dead` and in the shard's garbage. Counting the dead and not the living keeps a put of a new key
  *            away from the page map (the design's live counter cost it one more line).
  *            Bytes past `head` that a death left are overwritten by the next record.
@@ -238,6 +239,18 @@ static inline uint64_t shf_value_offset(uint64_t word0, uint64_t vlen) {
     if (shf_is_large(word0)) return shf_large_value_offset(klen);
     if ((word0 >> 28 & 15) == SHF_KIND_CELL) return 0;
     return vlen == 8 ? 8 : 4 + klen;
+}
+
+/* A value that lies in one word is replaced by one of its length with one store: 1 if this one does. */
+static inline int shf_in_one_word(uint64_t word0, uint64_t vlen) {
+    return !shf_is_large(word0) && shf_value_offset(word0, vlen) % 8 + vlen <= 8;
+}
+static inline void shf_store_in_word(shf_au64 *record, uint64_t word0, const void *val, uint64_t vlen) {
+    uint64_t at = shf_value_offset(word0, vlen), shift = 8 * (at % 8);
+    if (vlen == 0) return;
+    uint64_t mask = (vlen == 8 ? ~UINT64_C(0) : (UINT64_C(1) << 8 * vlen) - 1) << shift;
+    shf_au64 *word = record + at / 8;
+    shm_store_release(word, (shm_load_relaxed(word) & ~mask) | shf_load_tail(val, vlen) << shift);
 }
 
 /* What an operation is about: a key, or a UID (plain or with its check). */

@@ -30,10 +30,10 @@ uint32_t shf__cells_object_pages(uint32_t key, uint32_t value) {
 uint64_t shf__cells_hash(const struct shf_table *t, const shf_au64 *cell) {
     unsigned char key[SHF_FIXED_MAX];
     if (t->fixed.narrow) { /* the commonest, and a split hashes hundreds */
-        shf_store_tail(key, shm_load_relaxed(cell) >> 8 * t->fixed.value, t->fixed.key);
-    } else {
-        shm_copy_out(key, cell, t->fixed.key_at, t->fixed.key);
+        uint64_t word = shm_load_relaxed(cell) >> 8 * t->fixed.value;
+        return shf__hash(&t->hash, &word, t->fixed.key);
     }
+    shm_copy_out(key, cell, t->fixed.key_at, t->fixed.key);
     return shf__hash(&t->hash, key, t->fixed.key);
 }
 
@@ -329,7 +329,7 @@ static inline void write_cell(struct shf_fixed x, shf_au64 *cell, const void *ke
 }
 
 /* A new key into the empty cell i. */
-static inline void new_cell(struct shf_table *t, struct shf_shm_shard *s, struct shf_fixed x, uint64_t h, shf_au64 *bucket,
+static inline __attribute__((always_inline)) void new_cell(struct shf_table *t, struct shf_shm_shard *s, struct shf_fixed x, uint64_t h, shf_au64 *bucket,
                             uint32_t i, const void *key, const void *val) {
     if (!x.narrow) {
         shm_store_release(bucket + 1, next_version(bucket + 1)); /* N1 */

@@ -9,7 +9,8 @@
  * LARGE      new values over 8 KiB are written into a PENDING run before the lock. Old ones that must be compared or
  *            copied out are read before the lock too, as a reader; under the lock the same reference and sequence
  *            number say that it is that value still, else all again.
- * ONE WORD   an 8-byte value over an 8-byte value is one atomic store in the record: no step, nothing to recover.
+ * ONE WORD   a value that lies in one word, over one of the same length, is one atomic store in the record: no step, nothing
+ *            to recover, no garbage.
  * NO SPACE   in order: a smaller chunk, what dead processes and clears left, cleaning whole chunks of this shard.
  */
 #include "table_cells.h"
@@ -102,8 +103,8 @@ static inline int store(struct op *o, const struct shf_found *f, int found) {
     int rc, large = o->large_page != 0;
     if (SHF_UNLIKELY(shf_is_fixed(t)))
         return shf__cells_store(t, s, o->target.hash, key, val, f, found, &o->uid, &o->need);
-    if (found && vlen == 8 && f->vlen == 8 && !large && !shf_is_large(f->word0)) {
-        shm_store_release(f->record + 1, shf_load64(val));
+    if (found && vlen == f->vlen && shf_in_one_word(f->word0, vlen)) {
+        shf_store_in_word(f->record, f->word0, val, vlen);
         o->uid = shf_uid(shf_shard_number(t, s), f->word, f->index);
         return SHF_OK;
     }
@@ -449,6 +450,12 @@ static inline __attribute__((always_inline)) int put_hashed(struct shf_table *t,
             shf__table_unlock(s);
             if (SHF_UNLIKELY(atomic_load_explicit(&t->pages.want_ahead, memory_order_relaxed) != 0))
                 shf__pages_grow_ahead(&t->pages);
+            return SHF_OK;
+        }
+        if (found == SHF_FOUND && vlen == f.vlen && shf_in_one_word(f.word0, vlen)) {
+            shf_store_in_word(f.record, f.word0, val, vlen);
+            shf__table_unlock(s);
+            if (uid != NULL) *uid = shf_uid(shf_hash_shard(h), f.word, f.index);
             return SHF_OK;
         }
         held = &f;
