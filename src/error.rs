@@ -62,7 +62,7 @@ macro_rules! errors {
         /// Everything that can go wrong, one variant for each `SHF_ERR_*` of `shf.h`.
         ///
         /// Not finding a key is no error: those calls return an `Option` or a `bool`. After an error nothing
-        /// was changed. Match on the variant, print with `Display` (the engine's sentence), and find the
+        /// was changed, but by a call for many keys or for the whole table, which says how far it came. Match on the variant, print with `Display` (the engine's sentence), and find the
         /// system call's error with [`std::error::Error::source`].
         ///
         /// ```
@@ -106,7 +106,7 @@ macro_rules! errors {
 }
 
 errors! {
-    /// An argument is not legal: an unknown permission bit, a name with a NUL byte.
+    /// An argument is not legal: an unknown permission bit, a name with a NUL byte, a fixed key of 0 bytes.
     Invalid = SHF_ERR_INVALID,
     /// [`TableOptions::create`](crate::TableOptions::create): the path exists already.
     Exists = SHF_ERR_EXISTS,
@@ -119,9 +119,11 @@ errors! {
     NoSpace = SHF_ERR_NO_SPACE,
     /// The index has no room for this key: its part of the hash space is full.
     Full = SHF_ERR_FULL,
-    /// Key and value are longer than 2^32 - 1 bytes together.
+    /// Key and value are longer than 2^32 - 1 bytes together. When creating: fixed lengths of more than 120 bytes
+    /// together.
     TooLong = SHF_ERR_TOO_LONG,
-    /// A table of fixed lengths takes only its own lengths.
+    /// A table of fixed lengths ([`TableOptions::fixed`](crate::TableOptions::fixed)) was given a key or a value of
+    /// another length. The message names both.
     WrongLength = SHF_ERR_WRONG_LENGTH,
     /// [`Table::fetch_add`](crate::Table::fetch_add): the value is not 8 bytes long.
     NotACounter = SHF_ERR_NOT_A_COUNTER,

@@ -37,6 +37,23 @@
 //! # Ok::<(), shf::Error>(())
 //! ```
 //!
+//! Many keys at once, two to three times as fast as one by one on a table that is larger than the caches; and fixed
+//! lengths, with half the memory and one cache line a get:
+//!
+//! ```
+//! use shf::TableOptions;
+//!
+//! let squares = TableOptions::new().fixed(4, 8).anonymous("squares")?;
+//! let pairs: Vec<_> = (0..1000u32).map(|i| (i.to_le_bytes(), (u64::from(i) * u64::from(i)).to_le_bytes())).collect();
+//! assert_eq!(squares.put_many(&pairs)?, 1000);
+//!
+//! let values = squares.get_many(&[3u32, 5000, 999].map(u32::to_le_bytes))?;
+//! assert_eq!(values.get(0), Some(&9u64.to_le_bytes()[..]));
+//! assert_eq!(values.get(1), None);
+//! assert_eq!(values.iter().flatten().count(), 2);
+//! # Ok::<(), shf::Error>(())
+//! ```
+//!
 //! # Cost
 //!
 //! A [`get`](Table::get) stores nothing in shared memory, takes no lock and makes no system call; readers disturb
@@ -69,7 +86,7 @@
 //!
 //! # Limits
 //!
-//! Linux, 64 bits, little-endian. Key and value at most 2^32 - 1 bytes together; 1,023 handles that can write per
+//! Linux, 64 bits, little-endian. Key and value at most 2^32 - 1 bytes together, fixed ones 120; 1,023 handles that can write per
 //! file, any number of read-only ones; 2 TiB a file.
 //!
 //! # Features

@@ -16,7 +16,7 @@ pub struct Stats {
     pub max_bytes: u64,
     /// Free pages inside the file.
     pub free_bytes: u64,
-    /// Index segments of 512 slots.
+    /// Index segments: of 512 slots, 448 with fixed lengths.
     pub segments: u64,
     /// Segments and directories.
     pub index_bytes: u64,

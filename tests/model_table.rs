@@ -1,13 +1,13 @@
-//! Any sequence of operations gives what a `HashMap` gives: by key, by UID, walking, through several handles, after
-//! reopening, in files and in memory.
+//! Any sequence of operations gives what a `HashMap` gives: by key, by UID, in batches, walking, through several
+//! handles, after reopening, in files and in memory, with either hash, with variable and fixed lengths.
 
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
 };
 
-use proptest::{collection::vec, prelude::*, test_runner::Config};
-use shf::{CheckedUid, Exchange, Inserted, Table, TableOptions, Uid};
+use proptest::{collection::vec, prelude::*, sample::select, test_runner::Config};
+use shf::{AnyUid, CheckedUid, Error, Exchange, HashKind, Inserted, Table, TableOptions, Uid, Values};
 use tempfile::TempDir;
 
 mod common;
@@ -15,17 +15,73 @@ mod common;
 const HANDLES: usize = 3;
 const KEYS: usize = 28;
 
-/// A value: its length decides how the engine stores it, the seed what it says.
+/// What is fixed at a table's creation.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    anonymous: bool,
+    hash: HashKind,
+    /// `None`: variable.
+    lengths: Option<(usize, usize)>,
+}
+
+/// Cells of one word and wider, up to the longest; values of 8 bytes, which are counters; sets.
+const FIXED: [(usize, usize); 13] = [
+    (4, 4),
+    (2, 0),
+    (2, 6),
+    (8, 0),
+    (3, 5),
+    (4, 8),
+    (8, 8),
+    (9, 1),
+    (16, 16),
+    (7, 33),
+    (20, 100),
+    (2, 118),
+    (120, 0),
+];
+
+impl Kind {
+    fn options(self) -> TableOptions {
+        let options = TableOptions::new().hash(self.hash);
+        match self.lengths {
+            None => options,
+            Some((key, value)) => options.fixed(key.try_into().unwrap(), value.try_into().unwrap()),
+        }
+    }
+
+    /// Empty, short, word-sized ones, around each border of the record format, and up to 9 KiB.
+    fn key(self, index: usize) -> Vec<u8> {
+        const LENGTHS: [usize; KEYS] = [
+            0, 1, 1, 2, 3, 4, 4, 5, 7, 8, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 64, 100, 255, 256, 1000,
+            4096, 8191, 9216,
+        ];
+        match self.lengths {
+            None => common::stamped(1_000 + index as u64, LENGTHS[index]),
+            Some((len, _)) => {
+                let mut key = common::stamped(1_000 + index as u64, len);
+                key[0] = u8::try_from(index).unwrap(); // short keys differ, too
+                key
+            }
+        }
+    }
+
+    fn value(self, value: Value) -> Vec<u8> {
+        let len = self.lengths.map_or(value.len, |(_, len)| len);
+        common::stamped(value.seed.into(), len)
+    }
+
+    /// Whether the table takes this value.
+    fn takes(self, value: &[u8]) -> bool {
+        self.lengths.is_none_or(|(_, len)| len == value.len())
+    }
+}
+
+/// A value: its length decides how the engine stores it, the seed what it says. With fixed lengths the seed alone counts.
 #[derive(Clone, Copy, Debug)]
 struct Value {
     len: usize,
     seed: u8,
-}
-
-impl Value {
-    fn bytes(self) -> Vec<u8> {
-        common::stamped(self.seed.into(), self.len)
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +103,13 @@ enum Op {
     Append(usize, Value),
     ByUid(usize, ByUid),
     StaleChecked(usize),
+    PutMany(Vec<(usize, Value)>),
+    GetMany(Vec<usize>),
+    RemoveMany(Vec<usize>),
+    /// Each by its plain or its checked UID.
+    ManyByUid(Vec<(usize, bool)>),
+    /// A key or a value that is longer than fixed ones.
+    WrongLength(usize, Value),
     Walk,
     WalkInParts(u32),
     Len,
@@ -72,15 +135,6 @@ enum ByUid {
     CheckedKey,
     CheckedPut(Value),
     CheckedRemove,
-}
-
-/// Empty, short, word-sized ones, around each border of the record format, and up to 9 KiB.
-fn key(index: usize) -> Vec<u8> {
-    const LENGTHS: [usize; KEYS] = [
-        0, 1, 1, 2, 3, 4, 4, 5, 7, 8, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 64, 100, 255, 256, 1000, 4096,
-        8191, 9216,
-    ];
-    common::stamped(1_000 + index as u64, LENGTHS[index])
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -130,6 +184,11 @@ fn operation() -> impl Strategy<Value = Op> {
         3 => (k(), value()).prop_map(|(k, v)| Op::Append(k, v)),
         12 => (k(), by_uid).prop_map(|(k, op)| Op::ByUid(k, op)),
         3 => k().prop_map(Op::StaleChecked),
+        4 => vec((k(), value()), 0..40).prop_map(Op::PutMany),
+        4 => vec(k(), 0..80).prop_map(Op::GetMany),
+        2 => vec(k(), 0..12).prop_map(Op::RemoveMany),
+        3 => vec((k(), any::<bool>()), 0..50).prop_map(Op::ManyByUid),
+        2 => (k(), value()).prop_map(|(k, v)| Op::WrongLength(k, v)),
         2 => Just(Op::Walk),
         1 => (1u32..256).prop_map(Op::WalkInParts),
         1 => Just(Op::Len),
@@ -141,6 +200,7 @@ fn operation() -> impl Strategy<Value = Op> {
 
 /// The tables under test, and what they should hold.
 struct Subject {
+    kind: Kind,
     /// `None`: anonymous.
     path: Option<PathBuf>,
     handles: Vec<Table>,
@@ -152,14 +212,15 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(anonymous: bool) -> Subject {
+    fn new(kind: Kind) -> Subject {
         let folder = common::folder();
-        let path = (!anonymous).then(|| folder.path().join("model.shf"));
+        let path = (!kind.anonymous).then(|| folder.path().join("model.shf"));
         let first = match &path {
-            Some(path) => Table::create(path).unwrap(),
-            None => TableOptions::new().anonymous("model").unwrap(),
+            Some(path) => kind.options().create(path).unwrap(),
+            None => kind.options().anonymous("model").unwrap(),
         };
         let mut subject = Subject {
+            kind,
             path,
             handles: vec![first],
             model: HashMap::new(),
@@ -217,15 +278,17 @@ impl Subject {
     }
 
     fn apply(&mut self, op: &Op, table: &Table) {
+        let kind = self.kind;
+        let (key, bytes) = (|k: usize| kind.key(k), |v: Value| kind.value(v));
         match *op {
             Op::Put(k, v) => {
-                let uid = table.put(key(k), v.bytes()).unwrap();
-                self.stored(table, &key(k), v.bytes(), Some(uid));
+                let uid = table.put(key(k), bytes(v)).unwrap();
+                self.stored(table, &key(k), bytes(v), Some(uid));
             }
-            Op::Insert(k, v) => match table.insert(key(k), v.bytes()).unwrap() {
+            Op::Insert(k, v) => match table.insert(key(k), bytes(v)).unwrap() {
                 Inserted::New(uid) => {
                     assert!(!self.model.contains_key(&key(k)));
-                    self.stored(table, &key(k), v.bytes(), Some(uid));
+                    self.stored(table, &key(k), bytes(v), Some(uid));
                 }
                 Inserted::Existing(uid) => {
                     assert!(self.model.contains_key(&key(k)));
@@ -233,10 +296,10 @@ impl Subject {
                 }
             },
             Op::Replace(k, v) => {
-                let old = table.replace(key(k), v.bytes()).unwrap();
+                let old = table.replace(key(k), bytes(v)).unwrap();
                 assert_eq!(old.as_ref(), self.model.get(&key(k)));
                 if old.is_some() {
-                    self.stored(table, &key(k), v.bytes(), None);
+                    self.stored(table, &key(k), bytes(v), None);
                 }
             }
             Op::Get(k) => assert_eq!(table.get(key(k)).unwrap().as_ref(), self.model.get(&key(k))),
@@ -257,7 +320,7 @@ impl Subject {
             }
             Op::RemoveIfEqual(k, right, other) => {
                 let present = self.model.get(&key(k)).cloned();
-                let value = if right { present.clone().unwrap_or_default() } else { other.bytes() };
+                let value = if right { present.clone().unwrap_or_default() } else { bytes(other) };
                 let equal = present.as_ref() == Some(&value);
                 assert_eq!(table.remove_if_equal(key(k), &value).unwrap(), equal);
                 if equal {
@@ -265,10 +328,12 @@ impl Subject {
                 }
             }
             Op::FetchAdd(k, delta) => self.fetch_add(table, &key(k), delta),
-            Op::CompareExchange(k, expected, new) => self.compare_exchange(table, &key(k), expected, new),
+            Op::CompareExchange(k, expected, new) => {
+                self.compare_exchange(table, &key(k), expected, new.map(bytes))
+            }
             Op::Update(k, new) => {
                 let present = self.model.get(&key(k)).cloned();
-                let new = new.map(Value::bytes);
+                let new = new.map(bytes);
                 let uid = table
                     .update(key(k), |old| {
                         assert_eq!(old, present.as_deref());
@@ -279,9 +344,12 @@ impl Subject {
                 self.exchanged(table, &key(k), new);
             }
             Op::Append(k, v) => {
-                let longer = |old: Option<&[u8]>| Some([old.unwrap_or_default(), &v.bytes()].concat());
+                let longer = |old: Option<&[u8]>| Some([old.unwrap_or_default(), &bytes(v)].concat());
                 let new = longer(self.model.get(&key(k)).map(Vec::as_slice)).unwrap();
-                if new.len() <= 100_000 {
+                if !kind.takes(&new) {
+                    assert!(matches!(table.update(key(k), longer), Err(Error::WrongLength(_))));
+                    assert_eq!(table.get(key(k)).unwrap().as_ref(), self.model.get(&key(k)));
+                } else if new.len() <= 100_000 {
                     let uid = table.update(key(k), longer).unwrap();
                     self.stored(table, &key(k), new, uid);
                 }
@@ -297,6 +365,42 @@ impl Subject {
                     assert!(value.is_none() || value.as_ref() == self.model.get(&key));
                 }
             }
+            Op::PutMany(ref pairs) => {
+                let pairs: Vec<_> = pairs.iter().map(|&(k, v)| (key(k), bytes(v))).collect();
+                assert_eq!(table.put_many(&pairs).unwrap(), pairs.len());
+                for (key, value) in pairs.clone() {
+                    self.model.insert(key, value);
+                }
+                for (key, _) in pairs {
+                    let value = self.model[&key].clone();
+                    self.stored(table, &key, value, None);
+                }
+            }
+            Op::GetMany(ref keys) => {
+                let keys: Vec<_> = keys.iter().map(|&k| key(k)).collect();
+                let values = table.get_many(&keys).unwrap();
+                let expected: Vec<_> =
+                    keys.iter().map(|key| self.model.get(key).map(Vec::as_slice)).collect();
+                assert_eq!(values.iter().collect::<Vec<_>>(), expected);
+            }
+            Op::RemoveMany(ref keys) => {
+                let keys: Vec<_> = keys.iter().map(|&k| key(k)).collect();
+                let there: HashSet<_> = keys.iter().filter(|key| self.model.contains_key(*key)).collect();
+                assert_eq!(table.remove_many(&keys).unwrap(), there.len());
+                keys.iter().for_each(|key| self.removed(key));
+            }
+            Op::ManyByUid(ref keys) => {
+                let (mut uids, mut expected) = (Vec::<AnyUid>::new(), Vec::new());
+                for &(k, with_check) in keys {
+                    let Some(&(plain, checked)) = self.uids.get(&key(k)) else { continue };
+                    uids.push(if with_check { checked.into() } else { plain.into() });
+                    expected.push(self.model.get(&key(k)).map(Vec::as_slice));
+                }
+                let mut values = Values::new();
+                table.get_many_by_uid_into(&uids, &mut values).unwrap();
+                assert_eq!(values.iter().collect::<Vec<_>>(), expected);
+            }
+            Op::WrongLength(k, v) => self.wrong_length(table, k, v),
             Op::Walk => {
                 let entries: Vec<_> = table.iter().map(Result::unwrap).collect();
                 self.compare_walk(entries);
@@ -330,8 +434,37 @@ impl Subject {
         }
     }
 
+    /// With fixed lengths every call refuses it; nothing changes.
+    fn wrong_length(&mut self, table: &Table, k: usize, v: Value) {
+        if self.kind.lengths.is_none() {
+            return;
+        }
+        let (key, value) = (self.kind.key(k), self.kind.value(v));
+        let (wrong_key, wrong_value) = ([&key[..], b"+"].concat(), [&value[..], b"+"].concat());
+        let refused = [
+            table.get(&wrong_key).map(drop),
+            table.contains(&key[1..]).map(drop),
+            table.uid(&wrong_key).map(drop),
+            table.put(&wrong_key, &value).map(drop),
+            table.put(&key, &wrong_value).map(drop),
+            table.insert(&key, &wrong_value).map(drop),
+            table.replace(&key, &wrong_value).map(drop),
+            table.remove(&wrong_key).map(drop),
+            table.take(&key[1..]).map(drop),
+            table.compare_exchange(&key, None, Some(&wrong_value)).map(drop),
+            table.put_many(&[(&key, &wrong_value)]).map(drop),
+            table.get_many(&[&key, &wrong_key]).map(drop),
+        ];
+        for (call, result) in refused.into_iter().enumerate() {
+            assert!(matches!(result, Err(Error::WrongLength(_))), "call {call}: {result:?}");
+        }
+        assert!(!table.remove_if_equal(&key, &wrong_value).unwrap(), "no value has this length");
+        assert_eq!(table.get(&key).unwrap().as_ref(), self.model.get(&key));
+    }
+
     fn fetch_add(&mut self, table: &Table, key: &[u8], delta: i64) {
         let present = match self.model.get(key) {
+            None if !self.kind.takes(&[0; 8]) => None,
             None => Some(0),
             Some(value) => value.as_slice().try_into().ok().map(i64::from_le_bytes),
         };
@@ -345,14 +478,13 @@ impl Subject {
         }
     }
 
-    fn compare_exchange(&mut self, table: &Table, key: &[u8], expected: Expected, new: Option<Value>) {
+    fn compare_exchange(&mut self, table: &Table, key: &[u8], expected: Expected, new: Option<Vec<u8>>) {
         let present = self.model.get(key).cloned();
         let expected = match expected {
             Expected::Present => present.clone(),
-            Expected::Other(value) => Some(value.bytes()),
+            Expected::Other(value) => Some(self.kind.value(value)),
             Expected::Absent => None,
         };
-        let new = new.map(Value::bytes);
         match table.compare_exchange(key, expected.as_deref(), new.as_deref()).unwrap() {
             Exchange::Exchanged => {
                 assert_eq!(expected, present);
@@ -385,12 +517,12 @@ impl Subject {
             ByUid::Key => assert_eq!(table.key_by_uid(uid).unwrap().as_deref(), Some(key)),
             ByUid::CheckedKey => assert_eq!(table.key_by_uid(checked).unwrap().as_deref(), Some(key)),
             ByUid::Put(value) => {
-                assert!(table.put_by_uid(uid, value.bytes()).unwrap());
-                self.stored(table, key, value.bytes(), Some(uid));
+                assert!(table.put_by_uid(uid, self.kind.value(value)).unwrap());
+                self.stored(table, key, self.kind.value(value), Some(uid));
             }
             ByUid::CheckedPut(value) => {
-                assert!(table.put_by_uid(checked, value.bytes()).unwrap());
-                self.stored(table, key, value.bytes(), Some(uid));
+                assert!(table.put_by_uid(checked, self.kind.value(value)).unwrap());
+                self.stored(table, key, self.kind.value(value), Some(uid));
             }
             ByUid::Remove => {
                 assert!(table.remove_by_uid(uid).unwrap());
@@ -418,15 +550,17 @@ impl Subject {
         let table = self.handles[1].clone();
         self.compare_walk(table.iter().map(Result::unwrap).collect());
         for index in 0..KEYS {
-            assert_eq!(table.get(key(index)).unwrap().as_ref(), self.model.get(&key(index)));
+            let key = self.kind.key(index);
+            assert_eq!(table.get(&key).unwrap().as_ref(), self.model.get(&key));
         }
+        assert_eq!(table.options().get_fixed().is_some(), self.kind.lengths.is_some());
         assert_eq!(table.len().unwrap(), self.model.len() as u64);
         common::assert_consistent(&table);
     }
 }
 
-fn run(anonymous: bool, operations: &[(usize, Op)]) {
-    let mut subject = Subject::new(anonymous);
+fn run(kind: Kind, operations: &[(usize, Op)]) {
+    let mut subject = Subject::new(kind);
     for (handle, op) in operations {
         let table = subject.handles[*handle].clone();
         subject.apply(op, &table);
@@ -445,42 +579,88 @@ proptest! {
 
     #[test]
     fn a_file_never_differs_from_a_hash_map(operations in vec((0..HANDLES, operation()), 1..250)) {
-        run(false, &operations);
+        run(Kind { anonymous: false, hash: HashKind::Folded, lengths: None }, &operations);
     }
 
     #[test]
     fn a_memory_file_never_differs_from_a_hash_map(operations in vec((0..HANDLES, operation()), 1..250)) {
-        run(true, &operations);
+        run(Kind { anonymous: true, hash: HashKind::Folded, lengths: None }, &operations);
+    }
+
+    #[test]
+    fn a_file_with_the_other_hash_never_differs_from_a_hash_map(
+        operations in vec((0..HANDLES, operation()), 1..250)
+    ) {
+        run(Kind { anonymous: false, hash: HashKind::SipHash13, lengths: None }, &operations);
+    }
+
+    #[test]
+    fn a_file_of_fixed_lengths_never_differs_from_a_hash_map(
+        lengths in select(&FIXED[..]),
+        anonymous in any::<bool>(),
+        hash in select(&[HashKind::Folded, HashKind::Folded, HashKind::SipHash13][..]),
+        operations in vec((0..HANDLES, operation()), 1..250),
+    ) {
+        run(Kind { anonymous, hash, lengths: Some(lengths) }, &operations);
     }
 }
 
-/// Enough keys to split and double many times, with every key checked at the end.
-#[test]
-fn growth_and_shrinking_lose_no_key_of_a_large_model() {
-    let seed = common::seed("large model");
-    let mut random = common::Random::new(seed);
-    let table = TableOptions::new().anonymous("large model").unwrap();
+/// Enough keys to split and double many times, with every key checked at the end of each round.
+fn grow_and_shrink(lengths: Option<(usize, usize)>, hash: HashKind) {
+    const KEYS: u64 = 250_000;
+    let kind = Kind { anonymous: true, hash, lengths };
+    let mut random = common::Random::new(common::seed("large model"));
+    let table = kind.options().anonymous("large model").unwrap();
+    let key = |number: u64| {
+        let mut key = number.to_le_bytes().to_vec();
+        key.resize(lengths.map_or(8, |(key, _)| key), 1);
+        key
+    };
+    let value = |stamp: u64| {
+        let len = lengths.map_or(usize::try_from(stamp % 61).unwrap(), |(_, value)| value);
+        common::stamped(stamp, len)
+    };
     let mut model: HashMap<u64, u64> = HashMap::new();
     for round in 0..4 {
         let puts = if round % 2 == 0 { 8 } else { 3 }; // of 10: grow, shrink, grow, shrink
-        for _ in 0..60_000 {
-            let (key, stamp) = (random.below(60_000), random.next());
+        for _ in 0..KEYS {
+            let (number, stamp) = (random.below(KEYS), random.next());
             if random.below(10) < puts {
-                let value = common::stamped(stamp, usize::try_from(stamp % 61).unwrap());
-                table.put(key.to_le_bytes(), value).unwrap();
-                model.insert(key, stamp);
+                table.put(key(number), value(stamp)).unwrap();
+                model.insert(number, stamp);
             } else {
-                let removed = table.remove(key.to_le_bytes()).unwrap();
-                assert_eq!(removed, model.remove(&key).is_some());
+                let removed = table.remove(key(number)).unwrap();
+                assert_eq!(removed, model.remove(&number).is_some());
             }
         }
         assert_eq!(table.len().unwrap(), model.len() as u64);
-        let mut value = Vec::new();
-        for key in 0..60_000u64 {
-            let found = table.get_into(key.to_le_bytes(), &mut value).unwrap();
-            let expected = model.get(&key).map(|&s| common::stamped(s, usize::try_from(s % 61).unwrap()));
-            assert_eq!(found.then_some(&value), expected.as_ref(), "key {key} in round {round}");
+        let mut found = Vec::new();
+        for number in 0..KEYS {
+            let there = table.get_into(key(number), &mut found).unwrap();
+            let expected = model.get(&number).map(|&stamp| value(stamp));
+            assert_eq!(there.then_some(&found), expected.as_ref(), "key {number} in round {round}");
         }
         common::assert_consistent(&table);
     }
+    assert!(table.stats().unwrap().segments > 300, "it has split: {:?}", table.stats());
+}
+
+#[test]
+fn growth_and_shrinking_lose_no_key_of_a_large_model() {
+    grow_and_shrink(None, HashKind::Folded);
+}
+
+#[test]
+fn growth_and_shrinking_lose_no_key_of_a_large_model_with_the_other_hash() {
+    grow_and_shrink(None, HashKind::SipHash13);
+}
+
+#[test]
+fn growth_and_shrinking_lose_no_narrow_cell_of_a_large_model() {
+    grow_and_shrink(Some((4, 4)), HashKind::Folded);
+}
+
+#[test]
+fn growth_and_shrinking_lose_no_wide_cell_of_a_large_model() {
+    grow_and_shrink(Some((9, 24)), HashKind::Folded);
 }

@@ -173,8 +173,8 @@ unsafe fn append_to(
         unsafe { ends.set_len(from + known) };
         let need = if code == SHF_TRUNCATED { ends.pop() } else { None };
         let end = ends_of_lengths(ends, from);
-        if end > bytes.capacity() {
-            return Err(failed(code));
+        if end > bytes.capacity() || need.is_some_and(|need| need <= bytes.capacity() - end) {
+            return Err(failed(code)); // it fits: asking again would not end
         }
         // SAFETY: at most the capacity (just compared); and the engine wrote the values one behind the other, without
         // gaps, so the sum of their lengths is initialised (shf.h, "shf_table_get_many_packed").
