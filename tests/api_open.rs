@@ -240,12 +240,64 @@ fn options_in_force_are_those_of_the_file_and_of_the_handle() {
 }
 
 #[test]
-fn tables_of_fixed_lengths_are_unsupported_for_now() {
+fn fixed_lengths_belong_to_the_file_and_must_agree() {
     let folder = common::folder();
     let path = folder.path().join("t.shf");
-    assert!(matches!(TableOptions::new().fixed(4, 4).create(&path), Err(Error::Unsupported(_))));
-    assert!(!path.exists());
-    assert!(matches!(TableOptions::new().fixed(4, 4).anonymous("fixed"), Err(Error::Unsupported(_))));
+    let options = TableOptions::new().fixed(4, 12);
+    options.create(&path).unwrap().put([1; 4], [2; 12]).unwrap();
+
+    let table = Table::open(&path).unwrap();
+    assert_eq!(table.options().get_fixed(), Some((4, 12)), "whoever opens it is told the lengths");
+    assert_eq!(table.get([1; 4]).unwrap(), Some(vec![2; 12]));
+    assert!(options.open(&path).unwrap().contains([1; 4]).unwrap());
+    assert!(options.open_or_create(&path).unwrap().contains([1; 4]).unwrap());
+    assert!(options.clone().read_only(true).open(&path).unwrap().contains([1; 4]).unwrap());
+    assert!(TableOptions::new().fixed(0, 0).open(&path).is_ok(), "(0, 0) stands for: not set");
+
+    for (key, value) in [(4, 11), (5, 12), (12, 4), (8, 8)] {
+        let error = TableOptions::new().fixed(key, value).open(&path).unwrap_err();
+        assert!(matches!(error, Error::Incompatible(_)), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.contains("4, 12") && text.contains(&format!("{key}, {value}")),
+            "both are named: {text}"
+        );
+    }
+    let variable = folder.path().join("variable.shf");
+    Table::create(&variable).unwrap();
+    assert_fails(options.open(&variable), "Incompatible", &variable);
+    assert_fails(options.open_or_create(&variable), "Incompatible", &variable);
+}
+
+#[test]
+fn fixed_lengths_have_limits() {
+    let folder = common::folder();
+    let path = folder.path().join("t.shf");
+    for (key, value, expected) in [
+        (0, 1, "Invalid"),
+        (0, 120, "Invalid"),
+        (1, 120, "TooLong"),
+        (120, 1, "TooLong"),
+        (121, 0, "TooLong"),
+        (1 << 16, 1 << 16, "TooLong"),
+        (u32::MAX, 1, "TooLong"),
+        (1, u32::MAX, "TooLong"),
+        (u32::MAX, u32::MAX, "TooLong"),
+    ] {
+        let options = TableOptions::new().fixed(key, value);
+        for result in [options.create(&path), options.anonymous("fixed"), options.open_or_create(&path)] {
+            let error = result.expect_err("these lengths are not legal");
+            assert_eq!(name(&error), expected, "{key}, {value}: {error}");
+        }
+        assert!(!path.exists());
+    }
+    for (key, value) in [(1, 0), (1, 119), (120, 0), (8, 0), (60, 60)] {
+        let table = TableOptions::new().fixed(key, value).anonymous("fixed").unwrap();
+        let (key, value) = (vec![7; key as usize], common::stamped(1, value as usize));
+        table.put(&key, &value).unwrap();
+        assert_eq!(table.get(&key).unwrap(), Some(value));
+        common::assert_consistent(&table);
+    }
 }
 
 #[test]

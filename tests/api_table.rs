@@ -174,6 +174,127 @@ fn a_counter_wraps_and_refuses_what_is_no_counter() {
     }
 }
 
+/// Narrow cells, and wide ones with and without a redo record.
+const FIXED: [(u32, u32); 6] = [(4, 4), (1, 7), (5, 0), (4, 8), (16, 24), (2, 118)];
+
+#[test]
+fn with_fixed_lengths_every_call_takes_these_alone_and_changes_nothing_for_others() {
+    for (key_len, value_len) in FIXED {
+        let table = TableOptions::new().fixed(key_len, value_len).anonymous("fixed").unwrap();
+        let (key, value) = (common::stamped(1, key_len as usize), common::stamped(2, value_len as usize));
+        let uid = table.put(&key, &value).unwrap();
+        let checked = table.checked_uid(&key).unwrap().unwrap();
+        let mut buffer = b"leftovers".to_vec();
+        let wrong =
+            |len: usize| [len + 1, len + 8, len + 100_000, len.saturating_sub(1)].map(|len| vec![3; len]);
+        for other in wrong(key.len()) {
+            let refused = [
+                table.get(&other).map(drop),
+                table.get_into(&other, &mut buffer).map(drop),
+                table.contains(&other).map(drop),
+                table.uid(&other).map(drop),
+                table.checked_uid(&other).map(drop),
+                table.put(&other, &value).map(drop),
+                table.insert(&other, &value).map(drop),
+                table.replace(&other, &value).map(drop),
+                table.remove(&other).map(drop),
+                table.take(&other).map(drop),
+                table.remove_if_equal(&other, &value).map(drop),
+                table.compare_exchange(&other, None, Some(&value)).map(drop),
+                table.compare_exchange(&other, Some(&value), None).map(drop),
+                table.update(&other, |_| Some(value.clone())).map(drop),
+                table.get_many(&[&key, &other]).map(drop),
+                table.put_many(&[(&other, &value)]).map(drop),
+                table.remove_many(&[&other]).map(drop),
+            ];
+            for (call, result) in refused.into_iter().enumerate() {
+                assert!(matches!(result, Err(Error::WrongLength(_))), "call {call}: {result:?}");
+            }
+            assert!(buffer.is_empty(), "after an error there is no value");
+            let text = table.get(&other).unwrap_err().to_string();
+            assert!(text.contains(&key_len.to_string()) && text.contains(&other.len().to_string()), "{text}");
+        }
+        for other in wrong(value.len()).into_iter().filter(|other| other.len() != value.len()) {
+            let refused = [
+                table.put(&key, &other).map(drop),
+                table.put([9; 120].split_at(key.len()).0, &other).map(drop),
+                table.insert(&key, &other).map(drop),
+                table.replace(&key, &other).map(drop),
+                table.compare_exchange(&key, Some(&value), Some(&other)).map(drop),
+                table.update(&key, |_| Some(other.clone())).map(drop),
+                table.put_by_uid(uid, &other).map(drop),
+                table.put_by_uid(checked, &other).map(drop),
+                table.put_many(&[(&key, &other)]).map(drop),
+            ];
+            for (call, result) in refused.into_iter().enumerate() {
+                assert!(matches!(result, Err(Error::WrongLength(_))), "call {call}: {result:?}");
+            }
+            // What is only compared may have any length.
+            assert!(!table.remove_if_equal(&key, &other).unwrap());
+            let unchanged = table.compare_exchange(&key, Some(&other), None).unwrap();
+            assert_eq!(unchanged, Exchange::Unchanged(Some(value.clone())));
+        }
+        assert_eq!(table.get(&key).unwrap().as_ref(), Some(&value));
+        assert_eq!(table.get_by_uid(checked).unwrap().as_ref(), Some(&value));
+        assert_eq!(table.key_by_uid(uid).unwrap().as_ref(), Some(&key));
+        assert_eq!(table.len().unwrap(), 1);
+        common::assert_consistent(&table);
+    }
+}
+
+#[test]
+fn with_fixed_lengths_only_values_of_eight_bytes_are_counters() {
+    for (key_len, value_len) in FIXED {
+        let table = TableOptions::new().fixed(key_len, value_len).anonymous("fixed").unwrap();
+        let key = common::stamped(1, key_len as usize);
+        if value_len == 8 {
+            assert_eq!(table.fetch_add(&key, 5).unwrap(), 0);
+            assert_eq!(table.fetch_add(&key, -7).unwrap(), 5);
+            assert_eq!(table.get(&key).unwrap(), Some((-2i64).to_le_bytes().to_vec()));
+        } else {
+            assert!(matches!(table.fetch_add(&key, 1), Err(Error::NotACounter(_))));
+            assert!(table.is_empty().unwrap());
+        }
+    }
+}
+
+#[test]
+fn with_fixed_lengths_uids_stay_and_nothing_becomes_garbage() {
+    for (key_len, value_len) in [(4, 4), (8, 8), (4, 40)] {
+        let table = TableOptions::new().fixed(key_len, value_len).anonymous("fixed").unwrap();
+        let key = |i: u32| {
+            let mut key = i.to_le_bytes().to_vec();
+            key.resize(key_len as usize, 0);
+            key
+        };
+        let value = |i: u32| common::stamped(i.into(), value_len as usize);
+        let early: Vec<Uid> = (0..200).map(|i| table.put(key(i), value(i)).unwrap()).collect();
+        let all: HashSet<Uid> = (0..200_000).map(|i| table.put(key(i), value(i)).unwrap()).collect();
+        assert_eq!(all.len(), 200_000, "two living keys have one UID");
+        for (i, &uid) in (0..200).zip(&early) {
+            assert_eq!(table.uid(key(i)).unwrap(), Some(uid));
+            assert_eq!(table.get_by_uid(uid).unwrap(), Some(value(i)));
+            assert_eq!(table.put(key(i), value(i + 1)).unwrap(), uid);
+            assert_eq!(table.key_by_uid(uid).unwrap(), Some(key(i)));
+        }
+        let before = table.stats().unwrap();
+        for round in 1..4 {
+            for i in 0..200_000 {
+                table.put(key(i), value(i + round)).unwrap();
+            }
+        }
+        let after = table.stats().unwrap();
+        assert_eq!(before.file_bytes, after.file_bytes, "replacing takes no room");
+        assert_eq!((after.garbage_bytes, after.record_bytes, after.large_values), (0, 0, 0));
+        assert_eq!(table.iter().count(), 200_000);
+        for i in 0..200_000 {
+            assert_eq!(table.take(key(i)).unwrap(), Some(value(i + 3)));
+        }
+        assert!(table.is_empty().unwrap());
+        common::assert_consistent(&table);
+    }
+}
+
 #[test]
 fn compare_exchange_covers_presence_and_absence() {
     let table = table();
