@@ -2,6 +2,9 @@
 /* model.c - see model.h */
 #include "model.h"
 
+#include "hash.h"
+#include "table.h"
+
 void *test_alloc(size_t n) {
     void *p = malloc(n ? n : 1);
     if (!p) perror("malloc"), abort();
@@ -139,24 +142,24 @@ void model_compare(struct model *m, struct shf_table *t) {
 static uint64_t value_seed(size_t vlen, const void *key, size_t klen, uint64_t stamp) {
     return bytes_hash(key, klen, stamp * UINT64_C(0x2545f4914f6cdd1d) + vlen);
 }
+/* The bits of a word that are the stamp, above the sum. */
+static unsigned value_stamp_bits(size_t vlen) {
+    static const unsigned bits[] = {0, 2, 5, 8, 12, 12, 12, 12};
+    return vlen >= 8 ? 32 : bits[vlen];
+}
 void value_fill(void *val, size_t vlen, const void *key, size_t klen, uint64_t stamp) {
     unsigned char *p = val;
     if (vlen >= 16) {
         uint64_t s = value_seed(vlen, key, klen, stamp), w;
         memcpy(p, &stamp, 8);
         for (size_t i = 8; i < vlen; i += 8) w = test_next(&s), memcpy(p + i, &w, vlen - i < 8 ? vlen - i : 8);
-    } else if (vlen >= 8) {
-        uint64_t w = (stamp & 0xffffffffu) << 32;
-        w |= value_seed(vlen, key, klen, w >> 32) & 0xffffffffu;
-        memset(p, (int)vlen, vlen);
-        memcpy(p, &w, 8);
-    } else if (vlen >= 4) {
-        uint32_t w = (uint32_t)(stamp & 0xfff) << 20;
-        w |= (uint32_t)value_seed(vlen, key, klen, w >> 20) & 0xfffff;
-        memset(p, (int)vlen, vlen);
-        memcpy(p, &w, 4);
     } else if (vlen) {
-        memset(p, (int)(value_seed(vlen, key, klen, 0) & 0xff), vlen);
+        size_t n = vlen >= 8 ? 8 : vlen >= 4 ? 4 : vlen; /* bytes of stamp and sum */
+        unsigned bits = value_stamp_bits(vlen), sum = (unsigned)(8 * n) - bits;
+        uint64_t st = stamp & ((UINT64_C(1) << bits) - 1), s = value_seed(vlen, key, klen, st);
+        uint64_t w = st << sum | (s & ((UINT64_C(1) << sum) - 1)), more = test_next(&s);
+        memcpy(p, &w, n);
+        memcpy(p + n, &more, vlen - n);
     }
 }
 int value_check(const void *val, size_t vlen, const void *key, size_t klen, uint64_t *stamp) {
@@ -170,21 +173,26 @@ int value_check(const void *val, size_t vlen, const void *key, size_t klen, uint
             w = test_next(&g);
             if (memcmp(p + i, &w, vlen - i < 8 ? vlen - i : 8) != 0) return 0;
         }
-    } else {
-        uint32_t w;
-        if (vlen >= 8) {
-            memcpy(&w, p + 4, 4), s = w;
-        } else if (vlen >= 4) {
-            memcpy(&w, p, 4), s = w >> 20;
-        }
+    } else if (vlen) {
+        size_t n = vlen >= 8 ? 8 : vlen >= 4 ? 4 : vlen;
+        memcpy(&s, p, n);
+        s >>= 8 * n - value_stamp_bits(vlen);
         value_fill(small, vlen, key, klen, s);
-        if (vlen && memcmp(small, p, vlen) != 0) return 0;
+        if (memcmp(small, p, vlen) != 0) return 0;
     }
     if (stamp) *stamp = s;
     return 1;
 }
 
 size_t key_of(char *buf, uint64_t i) { return (size_t)snprintf(buf, 24, "k%llu", (unsigned long long)i); }
+void fixed_key(void *key, size_t klen, uint64_t i) {
+    unsigned char *p = key;
+    if (klen > 8) memset(p, 0xaa, klen); /* even: the first byte tells odd numbers from even ones */
+    memcpy(klen > 8 && i % 2 == 0 ? p + klen - 8 : p, &i, klen < 8 ? klen : 8);
+}
+uint64_t fixed_keys(size_t klen, uint64_t most) {
+    return klen >= 8 || UINT64_C(1) << (8 * klen) > most ? most : UINT64_C(1) << (8 * klen);
+}
 
 struct shf_table *table_create(const char *name) {
     struct shf_table *t = NULL;
@@ -199,6 +207,38 @@ struct shf_table *table_open(const char *name, unsigned flags) {
     int rc = shf_table_open(path, flags, NULL, &t);
     if (rc != SHF_OK) FAIL("open %s: %d, %s", path, rc, shf_last_error()->message), test_stop();
     return t;
+}
+struct shf_table *table_create_fixed(const char *name, size_t klen, size_t vlen, uint32_t hash) {
+    struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
+    struct shf_table *t = NULL;
+    const char *path = temp_path(name);
+    o.fixed_key = (uint32_t)klen, o.fixed_value = (uint32_t)vlen, o.hash = hash;
+    int rc = shf_table_open(path, SHF_CREATE | SHF_EXCL, &o, &t);
+    if (rc != SHF_OK) FAIL("create %s (%zu, %zu): %d, %s", path, klen, vlen, rc, shf_last_error()->message), test_stop();
+    return t;
+}
+void colliding_keys(struct shf_table *t, size_t klen, void *keys, size_t n, unsigned how) {
+    struct shf_hash_key k;
+    struct shf_shm_header h;
+    unsigned char *p = keys;
+    size_t found = 0;
+    uint64_t first = 0;
+    REQUIRE(pread(shf_table_fd(t), &h, sizeof h, 0) == sizeof h);
+    shf__hash_key_init(&k, h.hash, h.seed);
+    for (uint64_t i = 0; found < n; i++) {
+        REQUIRE(i < fixed_keys(klen, UINT64_C(1) << 36));
+        unsigned char key[SHF_FIXED_MAX];
+        fixed_key(key, klen, i);
+        uint64_t hash = shf__hash(&k, key, klen);
+        if (found == 0) {
+            if (shf_hash_shard(hash) == 0) continue; /* not the shard with a slot that is never used */
+            first = hash;
+        }
+        if (shf_hash_shard(hash) != shf_hash_shard(first) || shf_hash_b1(hash) != shf_hash_b1(first)) continue;
+        if ((how & COLLIDE_TAG) && (hash & 255) != (first & 255)) continue;
+        if ((how & COLLIDE_DELTA) && shf_hash_delta(hash) != shf_hash_delta(first)) continue;
+        memcpy(p + found++ * klen, key, klen);
+    }
 }
 uint64_t table_walk(struct shf_table *t) {
     uint64_t position = 0, seen = 0;

@@ -33,17 +33,28 @@ int model_del(struct model *m, const void *key, size_t klen);
 void model_compare(struct model *m, struct shf_table *t);
 
 /* Values bound to their key, a stamp and their length. From 16 bytes on: the stamp, then bytes made from all of it.
- * 8 bytes: stamp 32 | sum 32. 4..7: stamp 12 | sum 20. Fewer: sum only. */
+ * 8..15 bytes: stamp 32 | sum 32, then bytes made from them. 4..7: stamp 12 | sum 20. 3: stamp 8, 2: 5, 1: 2 bits. */
 void value_fill(void *val, size_t vlen, const void *key, size_t klen, uint64_t stamp);
 int value_check(const void *val, size_t vlen, const void *key, size_t klen, uint64_t *stamp); /* 1 = whole */
 uint64_t bytes_hash(const void *p, size_t n, uint64_t seed);
 
 /* "k" and a number: never longer than 24. Returns its length. */
 size_t key_of(char *buf, uint64_t i);
+/* A key of klen bytes from a number; different numbers below 2^(8 * klen) give different keys. Over 8 bytes the even
+ * numbers stand at the end, behind equal bytes, the odd ones at the start. */
+void fixed_key(void *key, size_t klen, uint64_t i);
+uint64_t fixed_keys(size_t klen, uint64_t most); /* how many there are, not more than `most` */
 
 /* A new table at temp_path(name) or an opened one; REQUIREs success. */
 struct shf_table *table_create(const char *name);
 struct shf_table *table_open(const char *name, unsigned flags);
+/* A new table of fixed lengths; hash 0: the default. */
+struct shf_table *table_create_fixed(const char *name, size_t klen, size_t vlen, uint32_t hash);
+/* n keys of klen bytes that meet in one shard, one bucket and, as asked, with one tag or one second bucket too: keys of
+ * table_cells.h that are hard to tell apart. */
+#define COLLIDE_TAG 1u
+#define COLLIDE_DELTA 2u
+void colliding_keys(struct shf_table *t, size_t klen, void *keys, size_t n, unsigned how);
 /* shf_table_check must say OK; keys must agree with len and with a walk. Returns the number of keys. */
 uint64_t table_clean(struct shf_table *t);
 uint64_t table_walk(struct shf_table *t); /* entries seen by shf_table_next */

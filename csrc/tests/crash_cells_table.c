@@ -1,0 +1,584 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * crash_cells_table.c - tables of fixed lengths: dies at every store of every operation, and again in the recovery; and
+ * readers beside writers that stop, or die, at any place
+ *
+ * SCENARIOS   as in crash_table.c, the machinery is crash_model.h. Each runs with narrow cells (4, 4), with values of one
+ *             word (12, 8), and with the redo record (16, 40); some with the largest cells.
+ * STOPPED     A writer is stopped before each store of a replace: who reads gets the old or the new value at once.
+ * PAUSES      A reader is stepped by ptrace and paused twice; at each pause the parent changes the few keys of one bucket,
+ *             all with one tag, or another writer dies among them. What the reader returns in the end must be what the same
+ *             call gives the parent at some moment since it began: nothing torn, nothing that was never committed.
+ *             SHF_PAUSES reads for each kind (default 20). taken_back does one such case at every place where it can matter.
+ * BUILD       SHF_CRASH_POINTS; with and without SHF_SMALL. Uses the engine's own headers for the hash bits.
+ */
+#ifdef SHF_SMALL
+#define CRASH_SINGLES 160
+#else
+#define CRASH_SINGLES 80 /* a split has thousands of stores that are all alike */
+#endif
+#define CRASH_PAIRS 12
+#include "crash_model.h"
+
+#include <sys/ptrace.h>
+
+/* ---- the scenarios ---- */
+#define AT(name, klen, vlen)                                                                                           \
+    TEST(name##_##klen##_##vlen) {                                                                                     \
+        begin_fixed(klen, vlen);                                                                                       \
+        build_##name();                                                                                                \
+        play();                                                                                                        \
+    }
+#define SCENARIO_AT(name, which)                                                                                       \
+    static void build_##name(void);                                                                                    \
+    which(name)                                                                                                        \
+    static void build_##name(void)
+#define KINDS(name) AT(name, 4, 4) AT(name, 12, 8) AT(name, 16, 40)
+#define COUNTERS(name) AT(name, 4, 8) AT(name, 12, 8)
+#define WIDE(name) AT(name, 12, 8) AT(name, 16, 40) AT(name, 8, 112) AT(name, 9, 9)
+#define ODD(name) AT(name, 3, 5) AT(name, 8, 0) AT(name, 4, 9) AT(name, 3, 117)
+#define SCENARIO(name) SCENARIO_AT(name, KINDS)
+
+static int one(int there) { /* one key, present or not, among others of its shard */
+    some_keys(12);
+    int key = target_key();
+    if (there) prep(PUT, key, sized(0, 1));
+    return key;
+}
+static struct val new_value(void) { return sized(0, 2); }
+static struct val old_value(void) { return sized(0, 1); }
+
+SCENARIO(put_new) { step(PUT, one(0), new_value()); }
+SCENARIO(put_replace) { step(PUT, one(1), new_value()); }
+SCENARIO_AT(put_new_odd_lengths, ODD) { step(PUT, one(0), new_value()); }
+SCENARIO_AT(put_replace_odd_lengths, ODD) { step(PUT, one(1), new_value()); }
+SCENARIO_AT(replace_twice_beside_others, WIDE) { /* the redo record is used again at once, for another bucket */
+    int a = one(1), b = target_key();
+    prep(PUT, b, old_value());
+    step(PUT, a, new_value());
+    step(PUT, b, new_value());
+    step(PUT, a, sized(0, 3));
+}
+SCENARIO(put_alone) {
+    step(PUT, one(0), new_value());
+    S.alone = 1;
+}
+SCENARIO(replace_alone) {
+    step(PUT, one(1), new_value());
+    S.alone = 1;
+}
+SCENARIO(put_into_second_bucket) {
+    for (int i = 0; i < 6; i++) prep(PUT, new_key(TARGET, 9, -1, 0), sized(0, (uint64_t)i));
+    step(PUT, new_key(TARGET, 9, -1, 0), sized(0, 98));
+    step(PUT, new_key(TARGET, 9, -1, 0), sized(0, 99));
+}
+SCENARIO(put_stashed) { /* both buckets full of one delta, in a segment that is not half full */
+    for (int i = 0; i < 16; i++) prep(PUT, new_key(TARGET, 9, 5, 0), sized(0, (uint64_t)i));
+    S.event = STASH;
+}
+SCENARIO(put_stashed_again_and_remove) {
+    for (int i = 0; i < 18; i++) prep(PUT, new_key(TARGET, 9, 5, 0), sized(0, (uint64_t)i));
+    step(PUT, 16, sized(0, 5));
+    step(DEL, 17, absent);
+    step(DEL, 0, absent);
+    step(PUT, 17, sized(0, 6)); /* into the first bucket, now that there is room */
+    step(DEL, 16, absent);
+}
+SCENARIO(remove_and_tidy_flags) { /* every 256th remove of a shard computes the flags of a segment anew */
+    for (int i = 0; i < 20; i++) prep(PUT, new_key(TARGET, 9, i % 2 ? 5 : -1, 0), sized(0, (uint64_t)i));
+    int other = target_key();
+    for (int i = 0; i < 247; i++) prep(PUT, other, sized(0, (uint64_t)i)), prep(DEL, other, absent);
+    for (int i = 1; i < 20; i += 2) step(DEL, i, absent);
+    step(PUT, 3, new_value());
+}
+SCENARIO(insert_new) { step(INSERT, one(0), new_value()); }
+SCENARIO(replace_present) { step(REPLACE, one(1), new_value()); }
+SCENARIO(remove) { step(DEL, one(1), absent); }
+SCENARIO(remove_and_put_another) { /* of the same cell, mostly */
+    int key = new_key(TARGET, 9, -1, 0), other = new_key(TARGET, 9, -1, 0);
+    prep(PUT, key, old_value());
+    step(DEL, key, absent);
+    step(PUT, other, new_value());
+    step(PUT, key, sized(0, 3));
+    step(DEL, other, absent);
+}
+SCENARIO(take) { step(TAKE, one(1), absent); }
+SCENARIO(remove_if_equal) { step(DEL_IF_EQUAL, one(1), absent)->expected = old_value(); }
+SCENARIO_AT(add_new, COUNTERS) { step(ADD, one(0), raw(5)); }
+SCENARIO_AT(add_existing, COUNTERS) {
+    int key = one(0);
+    prep(PUT, key, raw(7));
+    for (int i = 0; i < 5; i++) step(ADD, key, raw(5)); /* exactly once each */
+}
+SCENARIO(cas_create) { step(CAS, one(0), new_value()); }
+SCENARIO(cas_replace) { step(CAS, one(1), new_value())->expected = old_value(); }
+SCENARIO(cas_remove) { step(CAS, one(1), absent)->expected = old_value(); }
+SCENARIO(update_existing) { step(UPDATE, one(1), new_value()); }
+SCENARIO(update_create) { step(UPDATE, one(0), new_value()); }
+SCENARIO(update_remove) { step(UPDATE, one(1), absent); }
+SCENARIO(put_by_uid) { step(PUT_UID, one(1), new_value()); }
+SCENARIO(remove_by_uid) { step(DEL_UID, one(1), absent); }
+SCENARIO(first_key) { step(PUT, target_key(), new_value()); } /* the first segment */
+SCENARIO(split) {
+    for (int i = 0; i < 600; i++) prep(PUT, target_key(), sized(0, (uint64_t)i));
+    S.event = SPLIT;
+}
+SCENARIO_AT(split_odd_lengths, ODD) {
+    for (int i = 0; i < 600; i++) prep(PUT, target_key(), sized(0, (uint64_t)i));
+    S.event = SPLIT;
+}
+SCENARIO(split_with_stash_and_more) {
+    for (int i = 0; i < 18; i++) prep(PUT, new_key(TARGET, 9, 5, 0), sized(0, (uint64_t)i));
+    for (int i = 0; i < 600; i++) prep(PUT, target_key(), sized(0, (uint64_t)i));
+    S.event = SPLIT;
+    step(PUT, target_key(), new_value());
+    S.touch = -1;
+}
+#ifdef SHF_SMALL
+#define SAME_TOP UINT32_C(0x6000) /* two of three bits */
+#else
+#define SAME_TOP UINT32_C(0x7c00) /* five */
+#endif
+SCENARIO(doubling) {
+    for (int i = 0; i < 900; i++) prep(PUT, new_key(TARGET, -1, -1, SAME_TOP), sized(0, (uint64_t)i));
+    S.event = DOUBLE;
+}
+SCENARIO(doubling_again) {
+    for (int i = 0; i < 1100; i++) prep(PUT, new_key(TARGET, -1, -1, SAME_TOP), sized(0, (uint64_t)i));
+    S.event = DOUBLE, S.nth = 2;
+}
+SCENARIO(growth) {
+    for (int i = 0; i < 1000; i++) prep(PUT, new_key(SHF_SHARD_COUNT > 2 ? -1 : (int)TARGET, -1, -1, 0), sized(0, (uint64_t)i));
+    S.event = GROW;
+}
+static void fill_for_clear(void) {
+    for (int i = 0; i < 500; i++) prep(PUT, target_key(), sized(0, (uint64_t)i));
+    for (int i = 0; i < 40; i++) prep(PUT, new_key(-1, -1, -1, 0), sized(0, (uint64_t)i));
+}
+SCENARIO(clear) {
+    fill_for_clear();
+    step(CLEAR, 0, absent);
+}
+SCENARIO(clear_and_puts) { /* puts carry on with the grave; a second clear empties it first */
+    fill_for_clear();
+    step(CLEAR, 0, absent);
+    for (int i = 1; i < 4; i++) step(PUT, i, sized(0, 9));
+    step(CLEAR, 0, absent);
+    step(PUT, 3, sized(0, 9));
+}
+SCENARIO(clear_deep) {
+    for (int i = 0; i < 700; i++) prep(PUT, new_key(TARGET, -1, -1, SAME_TOP), sized(0, (uint64_t)i));
+    step(CLEAR, 0, absent);
+}
+SCENARIO_AT(open_alone, WIDE) {
+    step(NOTHING, one(1), absent);
+    S.arm_open = S.alone = 1;
+}
+SCENARIO_AT(close_beside_others, WIDE) {
+    step(PUT, one(1), new_value());
+    S.arm_close = 1;
+}
+SCENARIO(many_operations) {
+    some_keys(6);
+    for (int i = 0; i < 6; i++) {
+        step(PUT, i, sized(0, 50));
+        step(DEL, (i + 3) % 6, absent);
+        step(PUT, target_key(), sized(0, 7));
+        step(REPLACE, i, sized(0, 51));
+    }
+}
+
+/* ---- processes that are stepped ---- */
+/* Runs fn(arg) in a child that is traced; it stops at once, and whenever it calls rest(). */
+static pid_t traced_child(void (*fn)(void *), void *arg) {
+    int status;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        alarm(0);
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) _exit(96);
+        kill(getpid(), SIGSTOP);
+        fn(arg);
+        _exit(0);
+    }
+    REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+    return pid;
+}
+static void rest(void) { kill(getpid(), SIGSTOP); }
+enum where { RUNNING, RESTS, GONE };
+static enum where went_on(pid_t pid, int how) {
+    int status;
+    REQUIRE(ptrace((enum __ptrace_request)how, pid, NULL, NULL) == 0);
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    if (!WIFSTOPPED(status)) {
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) FAIL("a traced child ended with status %#x", (unsigned)status);
+        return GONE;
+    }
+    if (WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGSTOP) {
+        FAIL("a traced child got signal %d", WSTOPSIG(status));
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+        test_stop();
+    }
+    return WSTOPSIG(status) == SIGSTOP ? RESTS : RUNNING;
+}
+static enum where one_step(pid_t pid) { return went_on(pid, PTRACE_SINGLESTEP); }
+static enum where to_rest(pid_t pid) { return went_on(pid, PTRACE_CONT); }
+static void end_traced(pid_t pid) {
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+static uint64_t stores_of(pid_t pid) {
+    errno = 0;
+    long v = ptrace(PTRACE_PEEKDATA, pid, &shf__crash_count, NULL);
+    REQUIRE(errno == 0);
+    return (uint64_t)v;
+}
+
+/* ---- a stopped writer ---- */
+struct writer {
+    const char *path;
+    struct step step;
+};
+static void writer_child(void *arg) {
+    struct writer *w = arg;
+    struct shf_table *t = open_path(w->path);
+    struct step warm = {PUT, S.probe, sized(0, 3), absent};
+    perform(t, &warm); /* the first call of a process does more */
+    rest();
+    if (perform(t, &w->step) != SHF_OK) _exit(95);
+    rest();
+    shf_table_close(t);
+}
+static uint64_t slowest_read;
+/* Each handle reads each key, at once; the key of the step may be old or new, and never old again. *seen: it was new. */
+static void read_at_once(struct shf_table *const h[3], const struct step *s, int *seen, uint64_t stores) {
+    static unsigned char buf[1000];
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < S.keys; k++) {
+            size_t n = 0;
+            uint32_t uid = 0;
+            uint64_t start = test_now_ns();
+            int rc = shf_table_get(h[i], S.key[k].name, S.key[k].len, buf, sizeof buf, &n);
+            if (i == 1 && rc == SHF_OK && shf_table_uid(h[i], S.key[k].name, S.key[k].len, &uid) == SHF_OK)
+                rc = shf_table_get_by_uid(h[i], uid, buf, sizeof buf, &n);
+            uint64_t took = test_now_ns() - start;
+            if (took > slowest_read) slowest_read = took;
+            struct val is = S.state[k], will = k == s->key ? s->val : is;
+            int old = is.len < 0 ? rc == SHF_NOT_FOUND
+                                 : rc == SHF_OK && n == (size_t)is.len && memcmp(buf, val_bytes(is, k), n) == 0;
+            int new = will.len < 0 ? rc == SHF_NOT_FOUND
+                                   : rc == SHF_OK && n == (size_t)will.len && memcmp(buf, val_bytes(will, k), n) == 0;
+            if (took > 1000000000) FAIL("a read beside the stopped writer (store %llu) took %.1f s", (unsigned long long)stores, (double)took / 1e9);
+            if (k == S.probe) continue; /* the writer's own */
+            if (!old && !new) FAIL("key %d, writer stopped after %llu stores: %d, neither old nor new", k, (unsigned long long)stores, rc);
+            if (k != s->key || old == new) continue;
+            if (new) *seen = 1;
+            else if (*seen) FAIL("new for one reader, old for a later one, after %llu stores", (unsigned long long)stores);
+        }
+}
+static void stopped_writer(enum kind kind, int really) {
+    char path[192];
+    uint64_t places = 0;
+    for (int i = 0; i < 4; i++) prep(PUT, new_key(TARGET, 9, -1, 0), sized(0, (uint64_t)i + 10)); /* in its bucket */
+    int key = new_key(TARGET, 9, -1, 0);
+    if (kind != INSERT) prep(PUT, key, old_value());
+    some_keys(10);
+    S.touch = key;
+    prepare();
+    snprintf(path, sizeof path, "%s", temp_path("t"));
+    write_image(path, S.image, S.image_size);
+    struct writer w = {path, {kind, key, kind == DEL ? absent : new_value(), absent}};
+    struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
+    struct shf_table *h[3] = {open_path(path), NULL, NULL};
+    o.lock_timeout_ms = 40;
+    REQUIRE_EQ_INT(shf_table_open(path, SHF_RDONLY, NULL, &h[1]), SHF_OK);
+    REQUIRE_EQ_INT(shf_table_open(path, 0, &o, &h[2]), SHF_OK);
+    pid_t pid = traced_child(writer_child, &w);
+    int seen = 0, detached = 0, status;
+    REQUIRE(to_rest(pid) == RESTS);
+    uint64_t first = stores_of(pid), last = first, now;
+    while (one_step(pid) == RUNNING) {
+        if ((now = stores_of(pid)) == last) continue;
+        last = now, places++;
+        read_at_once(h, &w.step, &seen, now - first);
+        if (!really || places != (uint64_t)really) continue;
+        REQUIRE(ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)SIGSTOP) == 0); /* stopped as by a terminal */
+        REQUIRE(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+        read_at_once(h, &w.step, &seen, now - first);
+        struct step other = {PUT, 0, sized(0, 99), absent};
+        int rc = perform(h[2], &other); /* a writer of the shard gives up in time, if the lock is held */
+        CHECK(rc == SHF_OK || rc == SHF_ERR_TIMEOUT);
+        if (rc == SHF_OK) apply(S.state, &other);
+        table_walk(h[1]);
+        kill(pid, SIGCONT);
+        REQUIRE(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status)); /* its rest, now for real */
+        detached = 1;
+        break;
+    }
+    read_at_once(h, &w.step, &seen, 0);
+    apply(S.state, &w.step);
+    if (w.step.val.len != 0) CHECK(seen);
+    if (!detached) {
+        CHECK_EQ_INT(to_rest(pid), GONE);
+    } else {
+        kill(pid, SIGCONT);
+        CHECK_EQ_INT(wait_child(pid, 10000), 0);
+    }
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < S.keys; k++)
+            if (k != S.probe)
+                table_has(h[i], S.key[k].name, S.key[k].len, S.state[k].len < 0 ? NULL : val_bytes(S.state[k], k),
+                          S.state[k].len < 0 ? 0 : (size_t)S.state[k].len);
+    CHECK(places >= 3 || really);
+    CHECK_EQ_INT(table_stats(h[0]).handles, 2);
+    table_clean(h[0]);
+    for (int i = 0; i < 3; i++) shf_table_close(h[i]);
+    if (!really)
+        printf("# lengths %lld, %lld, kind %d: stopped at %llu places, slowest read %.0f us\n", (long long)fixed_key_len,
+               (long long)fixed_value_len, kind, (unsigned long long)places, (double)slowest_read / 1e3);
+}
+static const struct {
+    size_t k, v;
+} lengths[] = {{4, 4}, {12, 8}, {16, 40}, {8, 112}, {9, 9}};
+#define LENGTHS (sizeof lengths / sizeof *lengths)
+TEST(stopped_writers) {
+    static const enum kind kinds[] = {PUT, REPLACE, INSERT, DEL, CAS};
+    for (size_t i = 0; i < LENGTHS; i++)
+        for (size_t k = 0; k < 4; k++) {
+            begin_fixed(lengths[i].k, lengths[i].v);
+            stopped_writer(kinds[k], 0);
+            if (*test_failures) return;
+        }
+}
+TEST(writers_stopped_by_signal) {
+    for (int at = 2; at < 24; at += 3) {
+        begin_fixed(16, 40);
+        stopped_writer(PUT, at);
+        if (*test_failures) return;
+    }
+}
+
+/* ---- pauses ---- */
+enum look { GET, CONTAINS, UID, BY_UID, KEY_BY_UID, BY_CHECKED, MANY, LOOKS };
+static const char *const look_names[] = {"get", "contains", "uid", "get by uid", "key by uid", "get by checked uid", "get many"};
+struct looked {
+    int rc;
+    size_t n;
+    unsigned char bytes[120];
+};
+static struct board { /* shared with the reader */
+    enum look look;
+    size_t klen;
+    unsigned char key[120];
+    uint32_t uid;
+    uint64_t checked;
+    struct looked result;
+} *board;
+static void look(struct shf_table *t, const struct board *b, struct looked *l) {
+    memset(l, 0, sizeof *l);
+    switch (b->look) {
+    case GET: l->rc = shf_table_get(t, b->key, b->klen, l->bytes, sizeof l->bytes, &l->n); break;
+    case CONTAINS: l->rc = shf_table_contains(t, b->key, b->klen); break;
+    case UID: l->rc = shf_table_uid(t, b->key, b->klen, (uint32_t *)(void *)l->bytes); break;
+    case BY_UID: l->rc = shf_table_get_by_uid(t, b->uid, l->bytes, sizeof l->bytes, &l->n); break;
+    case KEY_BY_UID: l->rc = shf_table_key_by_uid(t, b->uid, l->bytes, sizeof l->bytes, &l->n); break;
+    case BY_CHECKED: l->rc = shf_table_get_by_checked_uid(t, b->checked, l->bytes, sizeof l->bytes, &l->n); break;
+    default: {
+        struct shf_bytes k = {b->key, b->klen};
+        struct shf_value v = {l->bytes, sizeof l->bytes, 0, 0};
+        l->rc = shf_table_get_many(t, 1, &k, &v);
+        if (l->rc == SHF_OK) l->rc = v.code, l->n = v.len;
+    }
+    }
+    if (l->rc != SHF_OK) memset(l->bytes, 0, sizeof l->bytes), l->n = 0;
+}
+static void reader_child(void *arg) {
+    struct shf_table *t = NULL;
+    struct looked l;
+    if (shf_table_open(arg, test_seed % 2 ? SHF_RDONLY : 0, NULL, &t) != SHF_OK) _exit(94);
+    for (;;) {
+        rest();
+        look(t, board, &l);
+        board->result = l;
+    }
+}
+struct dying {
+    const char *path;
+    struct step step;
+    uint64_t k;
+};
+static void dying_child(void *arg) {
+    struct dying *d = arg;
+    struct shf_table *t = open_path(d->path);
+    shf__crash_at = shf__crash_count + d->k;
+    perform(t, &d->step);
+    _exit(0);
+}
+#define RIVALS 4
+#define PAST 64
+/* The rivals come and go while a reader is at one of them. */
+static struct step random_change(uint64_t stamp) {
+    struct step s = {test_rng() % 3 == 0 ? DEL : PUT, (int)(test_rng() % RIVALS), sized(0, stamp % 4096), absent};
+    if (s.kind == DEL) s.val = absent;
+    return s;
+}
+/* A file with an empty table at `path`, keys 0 .. RIVALS - 1 of one shard, one bucket, one tag. */
+static struct shf_table *rivals(size_t klen, size_t vlen, char path[192]) {
+    begin_fixed(klen, vlen);
+    if (!board) board = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < RIVALS;) {
+        S.keys = i;
+        int key = new_key(TARGET, 9, -1, 0);
+        i += (shf__hash(&hash_key, S.key[key].name, S.key[key].len) & 255) == 77;
+    }
+    prepare();
+    snprintf(path, 192, "%s", temp_path("t"));
+    write_image(path, S.image, S.image_size);
+    board->look = GET, board->klen = klen, board->uid = 1;
+    return open_path(path);
+}
+static void pauses(size_t klen, size_t vlen) {
+    char path[192];
+    static struct looked past[PAST];
+    uint64_t reads = test_env("SHF_PAUSES", 20), deaths_here = 0, taken_late = 0, stamp = 1;
+    struct shf_table *t = rivals(klen, vlen, path);
+    pid_t pid = traced_child(reader_child, path);
+    REQUIRE(to_rest(pid) == RESTS);
+    uint64_t steps[LOOKS] = {0};
+    for (uint64_t read = 0; read < reads * LOOKS && *test_failures == 0; read++) {
+        board->look = (enum look)(read % LOOKS);
+        int key = (int)(test_rng() % RIVALS), pasts = 0, finished = 0, pending = 0;
+        struct step s = {PUT, key, sized(0, stamp++ % 4096), absent};
+        if (test_rng() % 4 == 0) s.kind = DEL;
+        for (int i = 0; i < 3; i++) { /* a new beginning; the last is the one that is there */
+            struct step c = random_change(stamp++);
+            int rc = perform(t, &c);
+            CHECK(rc == SHF_OK || rc == SHF_NOT_FOUND);
+        }
+        int rc = perform(t, &s);
+        CHECK(rc == SHF_OK || rc == SHF_NOT_FOUND);
+        memcpy(board->key, S.key[key].name, klen);
+        if (shf_table_checked_uid(t, board->key, klen, &board->checked) == SHF_OK) board->uid = (uint32_t)(board->checked >> 32);
+        look(t, board, &past[pasts++]);
+        if (!steps[board->look]) { /* its length: stepped to the end once */
+            for (enum where w = RUNNING; w == RUNNING; steps[board->look]++) w = one_step(pid);
+        }
+        for (int pause = 0; pause < 2 && !finished; pause++) {
+            uint64_t n = pause == 0 ? test_rng() % steps[board->look] : test_rng() % 4 ? test_rng() % 12 : test_rng() % 60;
+            while (n-- && !finished) finished = one_step(pid) == RESTS;
+            for (uint64_t c = 1 + test_rng() % 3; c > 0 && !finished; c--) {
+                struct step change = random_change(stamp++);
+                if (pause == 0 && c == 1 && test_rng() % 2) { /* the last of this pause dies on the way */
+                    struct dying d = {path, change, 1 + test_rng() % 24};
+                    rc = run_child(dying_child, &d, 20000);
+                    CHECK(rc == 0 || rc == CHILD_KILLED(SIGKILL));
+                    deaths_here += rc != 0, pending = rc != 0;
+                    if (!pending) look(t, board, &past[pasts++]);
+                    continue;
+                }
+                if (pending) { /* this one recovers: what was committed then? */
+                    struct step probe = {PUT, S.probe, sized(0, stamp % 4096), absent};
+                    CHECK_EQ_INT(perform(t, &probe), SHF_OK);
+                    look(t, board, &past[pasts++]);
+                    pending = 0;
+                }
+                rc = perform(t, &change);
+                CHECK(rc == SHF_OK || rc == SHF_NOT_FOUND);
+                look(t, board, &past[pasts++]);
+            }
+        }
+        if (!finished) taken_late++, REQUIRE(to_rest(pid) == RESTS);
+        if (pending) {
+            struct step probe = {PUT, S.probe, sized(0, stamp % 4096), absent};
+            CHECK_EQ_INT(perform(t, &probe), SHF_OK);
+            look(t, board, &past[pasts++]);
+        }
+        int known = 0;
+        for (int i = 0; i < pasts; i++) known |= memcmp(&past[i], &board->result, sizeof past[i]) == 0;
+        if (!known)
+            FAIL("%s of key %d in a (%zu, %zu) table: %d, %zu bytes, as at no moment since it began (read %llu, %d states)",
+                 look_names[board->look], key, klen, vlen, board->result.rc, board->result.n, (unsigned long long)read, pasts);
+    }
+    end_traced(pid);
+    table_clean(t);
+    shf_table_close(t);
+    printf("# lengths %zu, %zu: %llu reads of %llu to %llu steps, %llu of them paused, %llu writers died\n", klen, vlen,
+           (unsigned long long)(reads * LOOKS), (unsigned long long)steps[CONTAINS], (unsigned long long)steps[MANY],
+           (unsigned long long)taken_late, (unsigned long long)deaths_here);
+}
+TEST(pauses_narrow) { pauses(4, 4); }
+TEST(pauses_narrow_other) { pauses(5, 3); }
+TEST(pauses_word) { pauses(12, 8); }
+TEST(pauses_redo) { pauses(16, 40); }
+TEST(pauses_redo_one_word_and_more) { pauses(9, 9); }
+
+/* Key 0 is removed; a writer that puts key 1 into its cell, with its tag, dies before the commit; key 0 comes back. A
+ * reader of key 1 that was paused in between may have read the cell when key 1 was in it: it must not say so. */
+static void taken_back(size_t klen, size_t vlen) {
+    char path[192];
+    struct shf_table *t = rivals(klen, vlen, path);
+    struct step first = {PUT, 0, sized(0, 1), absent}, gone = {DEL, 0, absent, absent};
+    struct dying d = {path, {PUT, 1, sized(0, 2), absent}, 0};
+    int tries = 0, seen = 0;
+    /* the last place to die at without a commit */
+    for (uint64_t k = 1;; k++) {
+        CHECK_EQ_INT(perform(t, &gone) & ~SHF_NOT_FOUND, SHF_OK);
+        d.k = k;
+        if (run_child(dying_child, &d, 20000) == 0) break;
+        CHECK_EQ_INT(perform(t, &first), SHF_OK); /* recovers */
+        if (shf_table_contains(t, S.key[1].name, klen) == SHF_OK) break;
+    }
+    d.k--;
+    struct step off = {DEL, 1, absent, absent};
+    CHECK_EQ_INT(perform(t, &off), SHF_OK);
+    CHECK_EQ_INT(perform(t, &first), SHF_OK);
+    pid_t pid = traced_child(reader_child, path);
+    REQUIRE(to_rest(pid) == RESTS && to_rest(pid) == RESTS);
+    /* where a get of a key that is there has looked at everything: a removal then comes too late */
+    uint64_t lo = 0, hi = 20000;
+    memcpy(board->key, S.key[0].name, klen);
+    while (hi - lo > 1) {
+        uint64_t mid = (lo + hi) / 2, n = mid;
+        int finished = 0;
+        while (n-- && !finished) finished = one_step(pid) == RESTS;
+        CHECK_EQ_INT(perform(t, &gone), SHF_OK);
+        if (!finished) REQUIRE(to_rest(pid) == RESTS);
+        if (finished || board->result.rc == SHF_OK) hi = mid;
+        else lo = mid;
+        CHECK_EQ_INT(perform(t, &first), SHF_OK);
+    }
+    memcpy(board->key, S.key[1].name, klen);
+    uint64_t before = TEST_SANITIZED ? 60 : 24, from = hi > before ? hi - before : 1;
+    for (uint64_t i = from; i <= hi + 2 && *test_failures == 0; i++)
+        for (uint64_t j = 1; j <= 8 && *test_failures == 0; j += 1 + j / 4) {
+            int finished = 0;
+            for (uint64_t n = i; n && !finished; n--) finished = one_step(pid) == RESTS;
+            CHECK_EQ_INT(perform(t, &gone), SHF_OK);
+            CHECK_EQ_INT(run_child(dying_child, &d, 20000), CHILD_KILLED(SIGKILL));
+            for (uint64_t n = j; n && !finished; n--) finished = one_step(pid) == RESTS;
+            CHECK_EQ_INT(perform(t, &first), SHF_OK);
+            if (!finished) REQUIRE(to_rest(pid) == RESTS);
+            tries++, seen += board->result.rc == SHF_OK;
+            CHECK_EQ_INT(shf_table_contains(t, S.key[1].name, klen), SHF_NOT_FOUND);
+            if (board->result.rc != SHF_NOT_FOUND)
+                FAIL("get gives %d for a key that was never put, paused after %llu and %llu steps", board->result.rc,
+                     (unsigned long long)i, (unsigned long long)j);
+        }
+    end_traced(pid);
+    table_clean(t);
+    shf_table_close(t);
+    printf("# lengths %zu, %zu: %d times, %d wrong\n", klen, vlen, tries, seen);
+}
+TEST(taken_back_narrow) { taken_back(4, 4); }
+TEST(taken_back_narrow_other) { taken_back(5, 3); }
+TEST(taken_back_word) { taken_back(12, 8); }
+TEST(taken_back_redo) { taken_back(16, 40); }
+
+TEST(totals) { /* of what ran */
+    printf("# %llu processes killed, %llu second deaths, slowest survivor's first operation %.2f ms\n",
+           (unsigned long long)killed, (unsigned long long)pairs, (double)slowest_ns / 1e6);
+}
+
+int main(int argc, char **argv) { return run(argc, argv); }
