@@ -237,6 +237,90 @@ fn processes_that_insert_the_same_keys_never_both_win() {
 
 // ---- kill -9 ------------------------------------------------------------------------------------------------------
 
+/// Fixed lengths or variable ones: what keys and values look like.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    lengths: Option<(usize, usize)>,
+}
+
+impl Kind {
+    const VARIABLE: Kind = Kind { lengths: None };
+
+    fn of(table: &Table) -> Kind {
+        let lengths = table.options().get_fixed();
+        Kind { lengths: lengths.map(|(key, value)| (key as usize, value as usize)) }
+    }
+
+    fn options(self) -> TableOptions {
+        let options = TableOptions::new().max_bytes(1 << 30);
+        match self.lengths {
+            None => options,
+            Some((key, value)) => options.fixed(key.try_into().unwrap(), value.try_into().unwrap()),
+        }
+    }
+
+    /// A key of a life. Short fixed ones have 4 bytes of its seed.
+    fn key(self, seed: u64, key: u64) -> Vec<u8> {
+        let Some((len, _)) = self.lengths else { return format!("{seed:016x}:{key}").into_bytes() };
+        let mut bytes = vec![u8::try_from(key).unwrap()];
+        bytes.extend_from_slice(&seed.to_le_bytes());
+        bytes.resize(len, 0);
+        bytes
+    }
+
+    /// A key of nobody's life.
+    fn shared(self, number: u8) -> Vec<u8> {
+        vec![255 - number; self.lengths.map_or(8, |(len, _)| len)]
+    }
+
+    fn value(self, random: &mut common::Random) -> Vec<u8> {
+        let len = match (self.lengths, random.below(40)) {
+            (Some((_, len)), _) => len as u64,
+            (None, 0) => random.below(60_000),
+            (None, 1..6) => random.below(9_000),
+            (None, 6..12) => 8,
+            (None, _) => random.below(120),
+        };
+        common::stamped(random.next(), usize::try_from(len).unwrap())
+    }
+
+    /// What a step makes of an old value: longer if it can be, but bounded, so that a long life stays fast.
+    fn appended(self, old: Option<&[u8]>) -> Vec<u8> {
+        if let Some((_, len)) = self.lengths {
+            return old.map_or_else(
+                || vec![1; len],
+                |old| old.iter().map(|byte| byte.wrapping_mul(5) ^ 3).collect(),
+            );
+        }
+        let mut value = old.unwrap_or_default().to_vec();
+        if value.len() > 3_000 {
+            value.clear();
+        }
+        value.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        value
+    }
+
+    /// A little-endian number that is one larger, in the bytes that there are.
+    fn counted(self, old: Option<&[u8]>) -> Vec<u8> {
+        let len = self.lengths.map_or(8, |(_, len)| len.min(8));
+        let mut bytes = old.map_or_else(|| vec![0; self.lengths.map_or(8, |(_, len)| len)], <[u8]>::to_vec);
+        let mut number = [0; 8];
+        number[..len].copy_from_slice(&bytes[..len]);
+        let number = u64::from_le_bytes(number).wrapping_add(1).to_le_bytes();
+        bytes[..len].copy_from_slice(&number[..len]);
+        bytes
+    }
+
+    /// Counts, by the call for it where there is one.
+    fn count(self, table: &Table, key: &[u8]) {
+        if self.lengths.is_none_or(|(_, len)| len == 8) {
+            table.fetch_add(key, 1).unwrap();
+        } else {
+            table.update(key, |old| Some(self.counted(old))).unwrap();
+        }
+    }
+}
+
 /// What step `n` of the life with this seed does: the same in the writer and in the judge.
 #[derive(Debug)]
 enum Step {
@@ -244,81 +328,90 @@ enum Step {
     Remove(u64),
     Add(u64),
     Append(u64),
+    PutMany(Vec<(u64, Vec<u8>)>),
+    RemoveMany(Vec<u64>),
 }
 
-fn step(seed: u64, n: u64) -> Step {
+fn step(kind: Kind, seed: u64, n: u64) -> Step {
     let mut random = common::Random::new(seed ^ n.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let key = random.below(48);
-    match random.below(16) {
-        0..8 => {
-            let len = match random.below(40) {
-                0 => random.below(60_000),
-                1..6 => random.below(9_000),
-                6..12 => 8,
-                _ => random.below(120),
-            };
-            Step::Put(key, common::stamped(random.next(), usize::try_from(len).unwrap()))
-        }
+    match random.below(18) {
+        0..8 => Step::Put(key, kind.value(&mut random)),
         8..12 => Step::Remove(key),
         12..14 => Step::Add(48 + key % 4),
-        _ => Step::Append(52 + key % 4),
+        14..16 => Step::Append(52 + key % 4),
+        16 => {
+            let count = random.below(50);
+            Step::PutMany((0..count).map(|_| (random.below(48), kind.value(&mut random))).collect())
+        }
+        _ => {
+            let count = random.below(20);
+            Step::RemoveMany((0..count).map(|_| random.below(48)).collect())
+        }
     }
 }
 
-fn life_key(seed: u64, key: u64) -> Vec<u8> {
-    format!("{seed:016x}:{key}").into_bytes()
-}
-
-/// The content of an appended value is bounded, so that a long life stays fast.
-fn appended(old: Option<&[u8]>) -> Vec<u8> {
-    let mut value = old.unwrap_or_default().to_vec();
-    if value.len() > 3_000 {
-        value.clear();
+impl Step {
+    /// The changes of which each happens as a whole, in order.
+    fn parts(self) -> Vec<Step> {
+        match self {
+            Step::PutMany(pairs) => pairs.into_iter().map(|(key, value)| Step::Put(key, value)).collect(),
+            Step::RemoveMany(keys) => keys.into_iter().map(Step::Remove).collect(),
+            whole => vec![whole],
+        }
     }
-    value.extend_from_slice(&(value.len() as u64).to_le_bytes());
-    value
-}
-
-fn add(old: Option<&Vec<u8>>) -> Vec<u8> {
-    let before = old.map_or(0, |value| i64::from_le_bytes(value.as_slice().try_into().unwrap()));
-    (before + 1).to_le_bytes().to_vec()
 }
 
 /// Works until it is killed, and writes before and after each step how far it is: 8 bytes "begun", 8 bytes "done".
 fn torture_writer(path: &Path, log: &Path, seed: u64, reopen: u64) {
     let log = File::options().write(true).open(log).unwrap();
     let mut table = Table::open(path).unwrap();
+    let kind = Kind::of(&table);
+    let life_key = |key: u64| kind.key(seed, key);
     for n in 1.. {
         if n % reopen == 0 {
             table = Table::open(path).unwrap(); // deaths in attach and detach, too
         }
         log.write_at(&n.to_le_bytes(), 0).unwrap();
         let started = Instant::now();
-        match step(seed, n) {
-            Step::Put(key, value) => drop(table.put(life_key(seed, key), value).unwrap()),
-            Step::Remove(key) => drop(table.remove(life_key(seed, key)).unwrap()),
-            Step::Add(key) => drop(table.fetch_add(life_key(seed, key), 1).unwrap()),
-            Step::Append(key) => drop(table.update(life_key(seed, key), |old| Some(appended(old))).unwrap()),
+        match step(kind, seed, n) {
+            Step::Put(key, value) => drop(table.put(life_key(key), value).unwrap()),
+            Step::Remove(key) => drop(table.remove(life_key(key)).unwrap()),
+            Step::Add(key) => kind.count(&table, &life_key(key)),
+            Step::Append(key) => drop(table.update(life_key(key), |old| Some(kind.appended(old))).unwrap()),
+            Step::PutMany(pairs) => {
+                let pairs: Vec<_> = pairs.into_iter().map(|(key, value)| (life_key(key), value)).collect();
+                assert_eq!(table.put_many(&pairs).unwrap(), pairs.len());
+            }
+            Step::RemoveMany(keys) => {
+                let keys: Vec<_> = keys.into_iter().map(life_key).collect();
+                table.remove_many(&keys).unwrap();
+            }
         }
-        table.fetch_add("total", 1).unwrap();
+        kind.count(&table, &kind.shared(TOTAL));
         let waited = started.elapsed();
         assert!(waited < PATIENCE, "step {n} of {seed:#x} waited {waited:?}");
         log.write_at(&n.to_le_bytes(), 8).unwrap();
     }
 }
 
-fn apply(state: &mut HashMap<u64, Vec<u8>>, step: Step) {
+/// Names of shared keys.
+const TOTAL: u8 = 0;
+const SURVIVOR: u8 = 1;
+
+fn apply(kind: Kind, state: &mut HashMap<u64, Vec<u8>>, step: Step) {
     match step {
         Step::Put(key, value) => drop(state.insert(key, value)),
         Step::Remove(key) => drop(state.remove(&key)),
         Step::Add(key) => {
-            let value = add(state.get(&key));
+            let value = kind.counted(state.get(&key).map(Vec::as_slice));
             state.insert(key, value);
         }
         Step::Append(key) => {
-            let value = appended(state.get(&key).map(Vec::as_slice));
+            let value = kind.appended(state.get(&key).map(Vec::as_slice));
             state.insert(key, value);
         }
+        many => many.parts().into_iter().for_each(|part| apply(kind, state, part)),
     }
 }
 
@@ -350,43 +443,47 @@ impl Life {
         let done = u64::from_le_bytes(log[8..].try_into().unwrap());
         fs::remove_file(&self.log).unwrap();
 
+        let kind = Kind::of(table);
+        let keys: Vec<_> = (0..56).map(|key| kind.key(self.seed, key)).collect();
         let started = Instant::now();
-        let stored: HashMap<u64, Vec<u8>> = (0..56)
-            .filter_map(|key| table.get(life_key(self.seed, key)).unwrap().map(|value| (key, value)))
-            .collect();
+        let values = table.get_many(&keys).unwrap();
         let reading = started.elapsed();
+        let stored: HashMap<u64, Vec<u8>> =
+            (0..).zip(&values).filter_map(|(key, value)| value.map(|value| (key, value.to_vec()))).collect();
         let mut expected = HashMap::new();
-        (1..=done).for_each(|n| apply(&mut expected, step(self.seed, n)));
+        (1..=done).for_each(|n| apply(kind, &mut expected, step(kind, self.seed, n)));
         if stored != expected {
             assert_eq!(begun, done + 1, "writer {:#x} lost an acknowledged step up to {done}", self.seed);
-            apply(&mut expected, step(self.seed, begun));
+            // A batch may have come to any of its keys.
+            let fits = step(kind, self.seed, begun).parts().into_iter().any(|part| {
+                apply(kind, &mut expected, part);
+                stored == expected
+            });
             assert!(
-                stored == expected,
+                fits,
                 "writer {:#x}: neither {done} nor {begun} steps give what is stored (the last: {:?})",
                 self.seed,
-                step(self.seed, begun)
+                step(kind, self.seed, begun)
             );
         }
         let started = Instant::now();
-        for key in 0..56 {
-            table.remove(life_key(self.seed, key)).unwrap();
-        }
-        table.put("survivor", "works").unwrap();
+        assert_eq!(table.remove_many(&keys).unwrap(), stored.len());
+        table.put(kind.shared(SURVIVOR), kind.counted(None)).unwrap();
         let waited = reading + started.elapsed();
         assert!(waited < PATIENCE, "the survivor waited {waited:?} after {:#x}", self.seed);
         (begun, done)
     }
 }
 
-#[test]
-fn processes_killed_at_random_lose_no_acknowledged_step_and_stop_nobody() {
+/// `writers` processes at a time work on one table, are killed at random, and are replaced.
+fn torture(kind: Kind, writers: usize, seconds: u64) {
     let seed = common::seed("kill -9");
     let mut random = common::Random::new(seed);
-    let end = Instant::now() + Duration::from_secs(common::setting("SHF_TORTURE_SECONDS", 5));
+    let end = Instant::now() + Duration::from_secs(seconds);
     let folder = common::folder();
     let path = folder.path().join("t.shf");
-    let table = TableOptions::new().max_bytes(1 << 30).create(&path).unwrap();
-    let mut lives: Vec<_> = (0..4).map(|_| Life::begin(folder.path(), &path, &mut random)).collect();
+    let table = kind.options().create(&path).unwrap();
+    let mut lives: Vec<_> = (0..writers).map(|_| Life::begin(folder.path(), &path, &mut random)).collect();
     let (mut deaths, mut begun, mut done) = (0u32, 0, 0);
     while Instant::now() < end {
         thread::sleep(Duration::from_micros(random.below(60_000)));
@@ -406,10 +503,13 @@ fn processes_killed_at_random_lose_no_acknowledged_step_and_stop_nobody() {
         done += steps.1;
         deaths += 1;
     }
-    let total = u64::try_from(table.fetch_add("total", 0).unwrap()).unwrap();
-    eprintln!("{deaths} deaths, {done} steps acknowledged, {total} counted, {begun} begun");
+    let mut total = table.get(kind.shared(TOTAL)).unwrap().unwrap_or_default();
+    total.resize(8, 0);
+    let total = u64::from_le_bytes(total.try_into().unwrap());
+    eprintln!("{kind:?}: {deaths} deaths, {done} steps acknowledged, {total} counted, {begun} begun");
     assert!(done <= total && total <= begun, "{done} acknowledged <= {total} counted <= {begun} begun");
-    assert_eq!(table.len().unwrap(), 2, "all that the dead had stored was removed");
+    let left = 1 + u64::from(total != 0);
+    assert_eq!(table.len().unwrap(), left, "all that the dead had stored was removed");
     common::assert_consistent(&table);
     drop(table);
     let table = Table::open(&path).unwrap();
@@ -418,13 +518,25 @@ fn processes_killed_at_random_lose_no_acknowledged_step_and_stop_nobody() {
 }
 
 #[test]
-fn a_check_beside_live_writers_gives_no_false_alarm() {
+fn processes_killed_at_random_lose_no_acknowledged_step_and_stop_nobody() {
+    torture(Kind::VARIABLE, 4, common::setting("SHF_TORTURE_SECONDS", 5));
+}
+
+/// Cells of one word; values of one word; values that take a redo record.
+#[test]
+fn processes_killed_at_random_on_a_table_of_fixed_lengths_lose_no_acknowledged_step() {
+    for lengths in [(5, 3), (9, 8), (13, 40)] {
+        torture(Kind { lengths: Some(lengths) }, 2, common::setting("SHF_TORTURE_SECONDS", 9) / 3);
+    }
+}
+
+fn check_beside_writers(kind: Kind, seconds: u64) {
     let mut random = common::Random::new(common::seed("check beside writers"));
     let folder = common::folder();
     let path = folder.path().join("t.shf");
-    let table = TableOptions::new().max_bytes(1 << 30).create(&path).unwrap();
+    let table = kind.options().create(&path).unwrap();
     let lives: Vec<_> = (0..4).map(|_| Life::begin(folder.path(), &path, &mut random)).collect();
-    let end = Instant::now() + Duration::from_secs(common::setting("SHF_TORTURE_SECONDS", 3));
+    let end = Instant::now() + Duration::from_secs(seconds);
     let mut alarm = None;
     while Instant::now() < end && alarm.is_none() {
         alarm = Some(table.check().unwrap()).filter(|report| !report.is_consistent());
@@ -435,6 +547,13 @@ fn a_check_beside_live_writers_gives_no_false_alarm() {
     let quiet = table.check().unwrap();
     assert!(quiet.is_consistent(), "{quiet:?} when nobody writes; beside writers: {alarm:?}");
     assert!(alarm.is_none(), "a false alarm, all is well when nobody writes: {alarm:?}");
+}
+
+#[test]
+fn a_check_beside_live_writers_gives_no_false_alarm() {
+    let seconds = common::setting("SHF_TORTURE_SECONDS", 3);
+    check_beside_writers(Kind::VARIABLE, seconds);
+    check_beside_writers(Kind { lengths: Some((13, 40)) }, seconds.div_ceil(2));
 }
 
 /// All keys at once die with their handle: the next user need not wait for anybody.
@@ -469,22 +588,30 @@ fn a_table_whose_last_user_was_killed_opens_at_once_and_whole() {
 
 // ---- stopped, not dead --------------------------------------------------------------------------------------------
 
-/// Replaces a large value as fast as it can: much of its time it holds one lock.
+/// Replaces a long value as fast as it can: much of its time it holds one lock.
 fn busy_writer(path: &Path) {
     let table = Table::open(path).unwrap();
+    let kind = Kind::of(&table);
     say("ready");
     for n in 0u64.. {
-        table.put("key", n.to_le_bytes()).unwrap();
-        table.put("key", [7; 6_000]).unwrap();
+        if kind.lengths.is_none() {
+            table.put(kind.shared(0), n.to_le_bytes()).unwrap();
+        }
+        table.put(kind.shared(0), busy_value(kind, n)).unwrap();
     }
 }
 
-#[test]
-fn a_stopped_owner_is_waited_for_and_never_robbed() {
+/// A value all of whose bytes are the same.
+fn busy_value(kind: Kind, n: u64) -> Vec<u8> {
+    vec![n.to_le_bytes()[0]; kind.lengths.map_or(6_000, |(_, len)| len)]
+}
+
+fn stop_the_owner(kind: Kind) {
     let folder = common::folder();
     let path = folder.path().join("t.shf");
-    let table = TableOptions::new().lock_timeout(Duration::from_millis(40)).create(&path).unwrap();
-    table.put("key", "value").unwrap();
+    let table = kind.options().lock_timeout(Duration::from_millis(40)).create(&path).unwrap();
+    let key = kind.shared(0);
+    table.put(&key, busy_value(kind, 0)).unwrap();
     let mut helper = Helper::new(common::child("busy", &[&path]));
     assert_eq!(helper.hear(), "ready");
     let mut timeouts = 0;
@@ -493,9 +620,12 @@ fn a_stopped_owner_is_waited_for_and_never_robbed() {
         helper.signal(Signal::STOP);
         thread::sleep(Duration::from_millis(1));
         let started = Instant::now();
-        let result = table.replace("key", [1; 6_000]);
+        let seen = table.get(&key).unwrap().expect("readers need no lock");
+        assert!(started.elapsed() < Duration::from_millis(500), "a reader waited for a stopped writer");
+        assert!(seen.len() == 8 || seen.iter().all(|&byte| byte == seen[0]), "torn: {seen:?}");
+        let started = Instant::now();
+        let result = table.replace(&key, busy_value(kind, 1));
         let waited = started.elapsed();
-        assert!(table.get("key").unwrap().is_some(), "readers need no lock");
         match result {
             Ok(old) => assert!(old.is_some()),
             Err(Error::Timeout(_)) => {
@@ -510,13 +640,19 @@ fn a_stopped_owner_is_waited_for_and_never_robbed() {
         }
     }
     if timeouts == 0 {
-        eprintln!("the writer was never stopped inside its lock: nothing was proved");
+        eprintln!("{kind:?}: the writer was never stopped inside its lock: nothing was proved");
     }
     helper.signal(Signal::STOP);
     helper.signal(Signal::KILL);
     drop(helper);
     let started = Instant::now();
-    table.put("key", "value").unwrap();
+    table.put(&key, busy_value(kind, 2)).unwrap();
     assert!(started.elapsed() < PATIENCE, "a dead owner is not waited for, even if it was stopped before");
     common::assert_consistent(&table);
+}
+
+#[test]
+fn a_stopped_owner_is_waited_for_and_never_robbed() {
+    stop_the_owner(Kind::VARIABLE);
+    stop_the_owner(Kind { lengths: Some((4, 116)) });
 }
