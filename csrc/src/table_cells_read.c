@@ -176,53 +176,104 @@ static inline __attribute__((always_inline)) int look_straight(struct shf_fixed 
     return 0;
 }
 
-/* x is a constant for the commonest lengths. Each condition has an `if` of its own: gathered into one they cost more. */
-static inline __attribute__((always_inline)) int get_straight(GET_ARGUMENTS, struct shf_fixed x) {
+/* The rest of the straight way: the key is not the first candidate, or it may be stashed. In the frame that V1 opened. */
+static inline __attribute__((always_inline)) int get_more(struct shf_table *t, const void *key, uint64_t h, void *buf,
+                                                          uint64_t version, size_t *vlen, struct shf_fixed x) {
+    const struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
+    size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
+    uint64_t at = shf_directory_entry(shm_load_acquire(&s->directory), shf_hash_dir(h)), header;
+    uint32_t b1 = shf_hash_b1(h), delta = shf_hash_delta(h);
+    if (SHF_UNLIKELY(at >= size)) return get_general(t, key, x.key, buf, x.value, vlen);
+    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(t->region.base + at)) * SHF_PAGE;
+    if (SHF_UNLIKELY(at == 0 || at + x.segment_pages * SHF_PAGE > size))
+        return get_general(t, key, x.key, buf, x.value, vlen);
+    const shf_au64 *segment = (const shf_au64 *)(const void *)(t->region.base + at);
+    int rc = look_straight(x, shf_cells_bucket(x, segment, b1), h, key, buf, &header);
+    if (rc == 0) {
+        if (SHF_UNLIKELY((header & SHF_CELL_STASH) != 0)) return get_general(t, key, x.key, buf, x.value, vlen);
+        if (header >> shf_cell_flag_number(delta) & 1)
+            rc = look_straight(x, shf_cells_bucket(x, segment, b1 ^ delta), h, key, buf, &header);
+    }
+    shf_fence_acquire();
+    if (SHF_UNLIKELY(rc < 0 || shm_load_relaxed(&s->version) != version)) /* V2 */
+        return get_general(t, key, x.key, buf, x.value, vlen);
+    if (rc == 0) return SHF_NOT_FOUND;
+    *vlen = x.value;
+    return SHF_OK;
+}
+typedef int get_more_fn(struct shf_table *t, const void *key, uint64_t h, void *buf, uint64_t version, size_t *vlen);
+
+/* x is a constant for the commonest lengths. Each condition has an `if` of its own: gathered into one they cost more. klen and
+ * cap are not needed any more once they have been compared, which leaves registers: the general way gets the table's own. */
+static inline __attribute__((always_inline)) int get_straight(GET_ARGUMENTS, struct shf_fixed x, get_more_fn *more) {
     if (SHF_UNLIKELY(klen != x.key)) return get_general(t, key, klen, buf, cap, vlen);
     if (SHF_UNLIKELY(cap < x.value)) return get_general(t, key, klen, buf, cap, vlen);
     if (SHF_UNLIKELY(key == NULL)) return get_general(t, key, klen, buf, cap, vlen);
     if (SHF_UNLIKELY(buf == NULL)) return get_general(t, key, klen, buf, cap, vlen);
     if (SHF_UNLIKELY(vlen == NULL)) return get_general(t, key, klen, buf, cap, vlen);
-    uint64_t h = shf__hash_short(&t->hash, key, x.key), header;
+    uint64_t h = shf__hash_short(&t->hash, key, x.key);
     const struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
     uint64_t version = shm_load_acquire(&s->version); /* V1 */
     uint64_t at = shf_directory_entry(shm_load_acquire(&s->directory), shf_hash_dir(h));
     if (SHF_UNLIKELY(at >= atomic_load_explicit(&t->region.size, memory_order_relaxed)))
-        return get_general(t, key, klen, buf, cap, vlen);
+        return get_general(t, key, x.key, buf, x.value, vlen);
     at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(t->region.base + at)) * SHF_PAGE;
-    if (SHF_UNLIKELY(at == 0)) return get_general(t, key, klen, buf, cap, vlen); /* no segment yet */
+    if (SHF_UNLIKELY(at == 0)) return get_general(t, key, x.key, buf, x.value, vlen); /* no segment yet */
     if (SHF_UNLIKELY(at + x.segment_pages * SHF_PAGE > atomic_load_explicit(&t->region.size, memory_order_relaxed)))
-        return get_general(t, key, klen, buf, cap, vlen);
-    const unsigned char *segment = t->region.base + at;
-    uint64_t b1 = x.bucket_bytes == SHF_LINE ? h >> 29 & 0xfc0 : (uint64_t)shf_hash_b1(h) * x.bucket_bytes;
-    int rc = look_straight(x, (const shf_au64 *)(const void *)(segment + b1), h, key, buf, &header);
-    if (rc == 0) {
+        return get_general(t, key, x.key, buf, x.value, vlen);
+    at += x.bucket_bytes == SHF_LINE ? h >> 29 & 0xfc0 : (uint64_t)shf_hash_b1(h) * x.bucket_bytes;
+    const shf_au64 *bucket = (const shf_au64 *)(const void *)(t->region.base + at);
+    uint64_t odd = x.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
+    uint64_t header = shm_load_acquire(bucket);                 /* C1, B2 */
+    uint64_t bits = shf_cell_match(header, h);
+    if (bits == 0) {
         uint32_t delta = shf_hash_delta(h);
-        if (SHF_UNLIKELY((header & SHF_CELL_STASH) != 0)) return get_general(t, key, klen, buf, cap, vlen);
-        if (header >> shf_cell_flag_number(delta) & 1) {
-            uint64_t b2 = x.bucket_bytes == SHF_LINE ? b1 ^ (uint64_t)delta * SHF_LINE
-                                                     : (uint64_t)(shf_hash_b1(h) ^ delta) * x.bucket_bytes;
-            rc = look_straight(x, (const shf_au64 *)(const void *)(segment + b2), h, key, buf, &header);
+        if (SHF_UNLIKELY((header & SHF_CELL_STASH) != 0)) return more(t, key, h, buf, version, vlen);
+        if (header >> shf_cell_flag_number(delta) & 1) { /* the second bucket, in the same frame */
+            if (x.bucket_bytes == SHF_LINE) /* a page is a segment: the bucket's number is part of the address */
+                bucket = (const shf_au64 *)(const void *)(t->region.base + (at ^ (uint64_t)delta * SHF_LINE));
+            else bucket += ((int64_t)(shf_hash_b1(h) ^ delta) - (int64_t)shf_hash_b1(h)) * (int64_t)(x.bucket_bytes / 8);
+            odd = x.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
+            header = shm_load_acquire(bucket);                 /* C1, B2 */
+            bits = shf_cell_match(header, h);
+        }
+        if (bits == 0) {
+            shf_fence_acquire();
+            if (SHF_LIKELY(shm_load_relaxed(&s->version) == version)) return SHF_NOT_FOUND; /* V2 */
+            return get_general(t, key, x.key, buf, x.value, vlen);
         }
     }
-    if (SHF_UNLIKELY(rc < 0)) return get_general(t, key, klen, buf, cap, vlen);
-    shf_fence_acquire();
+    const shf_au64 *cell = shf_cell(x, bucket, (uint32_t)__builtin_ctz((uint32_t)bits));
+    if (x.narrow) {
+        uint64_t word = shm_load_acquire(cell); /* C2 */
+        if (SHF_UNLIKELY(!shf_cell_is(x, word, key))) return more(t, key, h, buf, version, vlen);
+        if (SHF_UNLIKELY(shm_load_relaxed(bucket) != header)) /* C3 */
+            return get_general(t, key, x.key, buf, x.value, vlen);
+        shf_store_tail(buf, word, x.value);
+        shf_fence_acquire();
+    } else {
+        if (SHF_UNLIKELY(!shf_cell_has_key(x, cell, key))) return more(t, key, h, buf, version, vlen);
+        if (SHF_UNLIKELY(odd % 2 != 0)) return get_general(t, key, x.key, buf, x.value, vlen);
+        shm_copy_out(buf, cell, 0, x.value);
+        shf_fence_acquire();                                 /* B3 */
+        if (SHF_UNLIKELY(shm_load_relaxed(bucket + 1) != odd)) /* B4 */
+            return get_general(t, key, x.key, buf, x.value, vlen);
+    }
     if (SHF_UNLIKELY(shm_load_relaxed(&s->version) != version)) /* V2 */
-        return get_general(t, key, klen, buf, cap, vlen);
-    if (rc == 0) return SHF_NOT_FOUND;
+        return get_general(t, key, x.key, buf, x.value, vlen);
     *vlen = x.value;
     return SHF_OK;
 }
 
-static int get_4_4(GET_ARGUMENTS) {
-    const struct shf_fixed x = {4, 4, 1, 4, 1, SHF_LINE, 1, 0};
-    return get_straight(t, key, klen, buf, cap, vlen, x);
-}
-static int get_8_8(GET_ARGUMENTS) {
-    const struct shf_fixed x = {8, 8, 0, 8, 2, 2 * SHF_LINE, 2, 0};
-    return get_straight(t, key, klen, buf, cap, vlen, x);
-}
-static int get_short(GET_ARGUMENTS) { return get_straight(t, key, klen, buf, cap, vlen, t->fixed); }
+#define GET_OF_LENGTHS(name, x)                                                                                        \
+    static __attribute__((noinline)) int name##_more(struct shf_table *t, const void *key, uint64_t h, void *buf,      \
+                                                     uint64_t version, size_t *vlen) {                                 \
+        return get_more(t, key, h, buf, version, vlen, x);                                                             \
+    }                                                                                                                  \
+    static int name(GET_ARGUMENTS) { return get_straight(t, key, klen, buf, cap, vlen, x, name##_more); }
+GET_OF_LENGTHS(get_4_4, ((struct shf_fixed){4, 4, 1, 4, 1, SHF_LINE, 1, 0}))
+GET_OF_LENGTHS(get_8_8, ((struct shf_fixed){8, 8, 0, 8, 2, 2 * SHF_LINE, 2, 0}))
+GET_OF_LENGTHS(get_short, t->fixed)
 
 shf_get_fn *shf__cells_get(const struct shf_table *t) {
     const struct shf_fixed *x = &t->fixed;
