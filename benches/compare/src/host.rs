@@ -1,0 +1,163 @@
+//! The servers as the controller sees them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use crate::AnyError;
+use crate::args::{self, Config, System, Workload};
+use crate::machine;
+use crate::workloads::Job;
+
+/// One process.
+struct Remote {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Remote {
+    fn send(&mut self, command: &str) -> Result<(), AnyError> {
+        writeln!(self.input, "{command}")?;
+        Ok(self.input.flush()?)
+    }
+
+    fn line(&mut self) -> Result<String, AnyError> {
+        let mut line = String::new();
+        if self.output.read_line(&mut line)? == 0 {
+            return Err("a server ended (its message is above)".into());
+        }
+        Ok(line.trim_end().to_string())
+    }
+
+    fn ask(&mut self, command: &str) -> Result<String, AnyError> {
+        self.send(command)?;
+        self.line()
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What is measured: a system in one of its configurations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Unit {
+    pub(crate) system: System,
+    pub(crate) config: Config,
+}
+
+impl std::fmt::Display for Unit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&format!("{} {}", args::name(self.system), args::name(self.config)))
+    }
+}
+
+/// A part of the key file, gone through so many times.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) rounds: usize,
+}
+
+impl Window {
+    pub(crate) fn operations(&self) -> usize {
+        (self.to - self.from) * self.rounds
+    }
+}
+
+/// The servers of one unit: one with a thread for each worker, or, if processes share the system, one for each
+/// worker. Its files are removed when it is dropped.
+pub(crate) struct Host {
+    servers: Vec<Remote>,
+    shared: bool,
+    folder: tempfile::TempDir,
+}
+
+impl Host {
+    /// `folder`: where the key files are; the host gets a folder of its own inside.
+    pub(crate) fn start(
+        unit: Unit,
+        workers: usize,
+        cores: &[usize],
+        folder: &Path,
+        keys: u32,
+        value_bytes: u32,
+    ) -> Result<Self, AnyError> {
+        let shared = unit.system.is_shared();
+        let own = tempfile::tempdir_in(folder)?;
+        for name in ["writes.keys", "reads.keys", "absent.keys"] {
+            std::os::unix::fs::symlink(folder.join(name), own.path().join(name))?;
+        }
+        let mut host = Self { servers: Vec::new(), shared, folder: own };
+        let groups: Vec<&[usize]> =
+            if shared { cores[..workers].chunks(1).collect() } else { vec![&cores[..workers]] };
+        for (i, group) in groups.into_iter().enumerate() {
+            let mut command = Command::new(std::env::current_exe()?);
+            command
+                .args(["serve", "--system", &args::name(unit.system), "--config", &args::name(unit.config)])
+                .arg("--folder")
+                .arg(host.folder.path())
+                .args(["--keys", &keys.to_string(), "--value-bytes", &value_bytes.to_string()])
+                .args(["--cores", &group.iter().map(usize::to_string).collect::<Vec<_>>().join(",")]);
+            if i == 0 {
+                command.arg("--create");
+            }
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+            let input = child.stdin.take().ok_or("no pipe")?;
+            let output = BufReader::new(child.stdout.take().ok_or("no pipe")?);
+            host.servers.push(Remote { child, input, output });
+            host.servers[i].line().map_err(|error| format!("{unit}: {error}"))?;
+        }
+        Ok(host)
+    }
+
+    /// All workers prepare, start at the same instant, and the slowest one's answer comes back.
+    pub(crate) fn run(
+        &mut self,
+        workload: Workload,
+        window: Window,
+        workers: usize,
+        salt: u8,
+    ) -> Result<Vec<u64>, AnyError> {
+        let Window { from, to, rounds } = window;
+        let servers = if self.shared { workers } else { 1 };
+        let each = if self.shared { 1 } else { workers };
+        let servers = self.servers.get_mut(..servers).ok_or("too few servers")?;
+        for (part, server) in servers.iter_mut().enumerate() {
+            let job = Job { workload, from, to, rounds, part, parts: workers, workers: each, salt };
+            server.send(&format!("job {}", job.line()))?;
+        }
+        for server in servers.iter_mut() {
+            server.line()?;
+        }
+        // Long enough for all to hear it.
+        let start = machine::now() + 1_000_000;
+        for server in servers.iter_mut() {
+            server.send(&format!("start {start}"))?;
+        }
+        let mut slowest = Vec::new();
+        for server in servers.iter_mut() {
+            let answer = server.line()?;
+            let numbers: Result<Vec<u64>, _> = answer.split(' ').map(str::parse).collect();
+            slowest = numbers?.max(slowest);
+        }
+        Ok(slowest)
+    }
+
+    /// Resident bytes of the first server: now, and at most so far.
+    pub(crate) fn memory(&mut self) -> Result<(u64, u64), AnyError> {
+        let answer = self.servers[0].ask("memory")?;
+        let (now, most) = answer.split_once(' ').ok_or("no two numbers")?;
+        Ok((now.parse()?, most.parse()?))
+    }
+
+    /// Bytes of the files, if there are any.
+    pub(crate) fn bytes(&mut self) -> Result<Option<u64>, AnyError> {
+        Ok(self.servers[0].ask("bytes")?.parse().ok())
+    }
+}
