@@ -285,8 +285,8 @@ int shf__cells_apply(struct shf_table *t, struct shf_shm_shard *s, enum shf_step
 }
 
 static inline void step_cell(struct shf_table *t, struct shf_shm_shard *s, shf_au64 *bucket, uint64_t header, uint32_t count) {
-    shm_store_relaxed(&s->cell_word, header);
-    shm_store_relaxed32(&s->cell_count, count);
+    SHF_INTENT(shm_store_relaxed(&s->cell_word, header));
+    SHF_INTENT(shm_store_relaxed32(&s->cell_count, count));
     shf_arm(t, s, SHF_STEP_CELL, bucket);
     apply_cell(s, bucket, header, count);
     shf_disarm(s);

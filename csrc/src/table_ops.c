@@ -426,9 +426,9 @@ static inline int put_new(struct shf_table *t, struct shf_shm_shard *s, uint64_t
     shf_au64 *slot = bucket + index;
     uint64_t tag = shf_hash_tag(h), word = tag | (shm_load_relaxed(slot) & SHF_FLAGS) | head / 8;
     shf__record_write((shf_au64 *)(void *)(t->region.base + head), key, klen, val, vlen);
-    shm_store_relaxed(&s->new_word, word);
-    shm_store_relaxed(&s->new_head, head + size);
-    shm_store_relaxed32(&s->new_count, count + 1);
+    SHF_INTENT(shm_store_relaxed(&s->new_word, word));
+    SHF_INTENT(shm_store_relaxed(&s->new_head, head + size));
+    SHF_INTENT(shm_store_relaxed32(&s->new_count, count + 1));
     shf_arm(t, s, SHF_STEP_PUT, slot);
     shf_apply_put(s, slot, word, head + size, count + 1); /* A2 */
     shf_disarm(s);
