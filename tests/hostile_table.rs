@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
@@ -15,6 +15,25 @@ use std::{
 use shf::{Position, Table, TableOptions, Uid};
 
 mod common;
+
+/// The tables whose images are edited. All have keys of 4 bytes.
+struct Kind {
+    name: &'static str,
+    /// `None`: variable.
+    value: Option<u32>,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind { name: "variable", value: None },
+    Kind { name: "narrow", value: Some(4) },
+    Kind { name: "wide", value: Some(37) },
+];
+
+impl Kind {
+    fn path(&self, folder: &Path, what: &str) -> PathBuf {
+        folder.join(format!("{what}-{}", self.name))
+    }
+}
 
 /// One image's time limit. A forged lock costs its timeout, once for each shard at most.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -25,19 +44,24 @@ fn child_process() {
     assert_eq!(role, "hostile");
     let folder = Path::new(&arguments[0]);
     let (seed, images): (u64, u64) = (arguments[1].parse().unwrap(), arguments[2].parse().unwrap());
-    let (clean, live) = (fs::read(folder.join("clean")).unwrap(), fs::read(folder.join("live")).unwrap());
-    let path = folder.join("t.shf");
+    let kinds: Vec<_> = KINDS
+        .iter()
+        .map(|kind| [kind.path(folder, "t"), kind.path(folder, "clean"), kind.path(folder, "live")])
+        .map(|[path, clean, live]| (path, fs::read(clean).unwrap(), fs::read(live).unwrap()))
+        .collect();
     for i in 0..images {
         let mut random = common::Random::new(seed.wrapping_add(i));
+        let kind = [0, 0, 1, 2][random.index(4)];
+        let (path, clean, live) = &kinds[kind];
         let mut image = if random.below(4) == 0 { live.clone() } else { clean.clone() };
         let edits = edit(&mut image, &mut random);
-        say(&format!("image {i}: {edits}"));
+        say(&format!("image {i}: {}: {edits}", KINDS[kind].name));
         // The same inode as before: an image of a live table would be refused as a copy.
-        let file = fs::File::options().write(true).open(&path).unwrap();
+        let file = fs::File::options().write(true).open(path).unwrap();
         file.set_len(0).unwrap();
         (&file).write_all(&image).unwrap();
         drop(file);
-        use_it(&path, &mut random);
+        use_it(path, &mut random);
     }
     say("finished");
 }
@@ -93,6 +117,11 @@ fn use_it(path: &Path, random: &mut common::Random) {
             let uid = Uid::from_u32(u32::try_from(random.next() >> 32).unwrap() | 1).unwrap();
             let _ = (table.get_by_uid(uid), table.key_by_uid(uid));
         }
+        let keys: Vec<_> = (0..100).map(|i| key(i * 31)).collect();
+        let uids: Vec<_> = (0..100)
+            .map(|_| Uid::from_u32(u32::try_from(random.next() >> 32).unwrap() | 1).unwrap())
+            .collect();
+        let _ = (table.get_many(&keys), table.get_many_by_uid(&uids));
         walk(&table, Position::START);
         walk(&table, Position::from_u64(random.next() >> 8));
         if !read_only {
@@ -100,7 +129,8 @@ fn use_it(path: &Path, random: &mut common::Random) {
         }
         let _ = table.check();
         if !read_only {
-            let _ = (table.put("after", "check"), table.clear(), table.put("after", "clear"), table.check());
+            let value = vec![1; table.options().get_fixed().map_or(9, |(_, value)| value as usize)];
+            let _ = (table.put(key(1), &value), table.clear(), table.put(key(1), &value), table.check());
         }
     }
 }
@@ -116,20 +146,31 @@ fn walk(table: &Table, from: Position) {
 }
 
 fn write(table: &Table, random: &mut common::Random) {
+    let fixed = table.options().get_fixed().map(|(_, value)| value as usize);
+    let len = |wanted: usize| fixed.unwrap_or(wanted);
     let mut failures = 0;
     for i in 0..60u32 {
         let target = key(u32::try_from(random.below(3_000)).unwrap());
-        let failed = match i % 10 {
-            0 => table.put(target, vec![1; 20_000]).is_err(),
+        let failed = match i % 12 {
+            0 => table.put(target, vec![1; len(20_000)]).is_err(),
             1 => table.remove(target).is_err(),
             2 => table.take(target).is_err(),
             3 => table.fetch_add(target, 1).is_err(),
-            4 => table.update(target, |old| old.map(|old| [old, b"x"].concat())).is_err(),
-            5 => table.compare_exchange(target, None, Some(b"x")).is_err(),
-            6 => table.replace(target, common::stamped(i.into(), 500)).is_err(),
-            _ => table
-                .put(target, common::stamped(i.into(), usize::try_from(random.below(200)).unwrap()))
+            4 => table
+                .update(target, |old| old.map(|old| [old, b"x"].concat()[..len(old.len() + 1)].into()))
                 .is_err(),
+            5 => table.compare_exchange(target, None, Some(&common::stamped(1, len(1)))).is_err(),
+            6 => table.replace(target, common::stamped(i.into(), len(500))).is_err(),
+            7 => {
+                let pairs: Vec<_> =
+                    (i * 50..i * 50 + 40).map(|i| (key(i), common::stamped(1, len(30)))).collect();
+                table.put_many(&pairs).is_err()
+            }
+            8 => table.remove_many(&[key(i), key(i + 100), target]).is_err(),
+            _ => {
+                let wanted = usize::try_from(random.below(200)).unwrap();
+                table.put(target, common::stamped(i.into(), len(wanted))).is_err()
+            }
         };
         failures += u32::from(failed);
         if failures > 20 {
@@ -143,28 +184,34 @@ fn key(i: u32) -> [u8; 4] {
 }
 
 /// A table of all kinds of entries, and its bytes: closed, and as a dead writer leaves them.
-fn images(folder: &Path) {
-    let path = folder.join("t.shf");
+fn images(folder: &Path, kind: &Kind) {
+    let path = kind.path(folder, "t");
     let options = TableOptions::new().max_bytes(64 << 20);
+    let options = kind.value.map_or(options.clone(), |value| options.fixed(4, value));
     let table = options.create(&path).unwrap();
-    for i in 0..3_000 {
+    let value = |stamp: u32, len: usize| {
+        common::stamped(stamp.into(), kind.value.map_or(len, |value| value as usize))
+    };
+    // With fixed lengths there are more of them, so that some segments are split.
+    let count = if kind.value.is_some() { 130_000 } else { 3_000 };
+    for i in 0..count {
         let len = match i % 100 {
             0 => 10_000,
             1..11 => 8,
             11..20 => 700,
             _ => 20,
         };
-        table.put(key(i), common::stamped(i.into(), len)).unwrap();
+        table.put(key(i), value(i, len)).unwrap();
     }
-    for i in (0..3_000).step_by(3) {
-        table.put(key(i), [1; 40]).unwrap();
+    for i in (0..count).step_by(3) {
+        table.put(key(i), value(1, 40)).unwrap();
     }
-    for i in (0..3_000).step_by(7) {
+    for i in (0..count).step_by(7) {
         table.remove(key(i)).unwrap();
     }
-    fs::copy(&path, folder.join("live")).unwrap();
+    fs::copy(&path, kind.path(folder, "live")).unwrap();
     drop(table);
-    fs::copy(&path, folder.join("clean")).unwrap();
+    fs::copy(&path, kind.path(folder, "clean")).unwrap();
 }
 
 #[test]
@@ -172,7 +219,7 @@ fn edited_files_neither_crash_nor_hang() {
     let seed = common::seed("hostile images");
     let count = common::setting("SHF_HOSTILE_IMAGES", 300);
     let folder = common::folder();
-    images(folder.path());
+    KINDS.iter().for_each(|kind| images(folder.path(), kind));
     let mut child = common::child("hostile", &[&folder.path(), &seed.to_string(), &count.to_string()]);
     let output = BufReader::new(child.stdout.take().unwrap());
     let mut child = common::Reaped(child);
@@ -205,10 +252,12 @@ fn edited_files_neither_crash_nor_hang() {
     }
 }
 
-/// The image that broke it, for a debugger (changed by its use, though).
+/// The images in use when it broke, for a debugger (changed by their use, though).
 fn keep_image(folder: &Path) {
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile.shf");
-    if fs::copy(folder.join("t.shf"), &kept).is_ok() {
-        eprintln!("the file is kept as {}", kept.display());
+    for kind in &KINDS {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hostile-{}.shf", kind.name));
+        if fs::copy(kind.path(folder, "t"), &kept).is_ok() {
+            eprintln!("the file is kept as {}", kept.display());
+        }
     }
 }

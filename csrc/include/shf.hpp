@@ -24,11 +24,14 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <initializer_list>
+#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace shf {
 
@@ -63,6 +66,50 @@ struct exchanged {
 struct entry {
     std::string key, value;
     std::uint32_t uid = 0;
+};
+
+/* The values of many keys: table::get_many. They lie in one buffer, which is used again by table::get_many_into. */
+class values {
+  public:
+    std::size_t size() const noexcept { return ends_.size(); } /* of the keys, the absent ones included */
+    bool empty() const noexcept { return ends_.empty(); }
+    /* Of key i < size(); nullopt: it is absent. Valid until the object is filled again. */
+    std::optional<std::string_view> operator[](std::size_t i) const {
+        std::size_t start = i == 0 ? 0 : ends_[i - 1] & ~absent, end = ends_[i];
+        if ((end & absent) != 0) return std::nullopt;
+        return std::string_view(bytes_.data() + start, end - start);
+    }
+
+  private:
+    friend class table;
+    static constexpr std::size_t absent = SIZE_MAX - SIZE_MAX / 2; /* in ends_: the top bit */
+    void clear() noexcept {
+        ends_.clear();
+        used_ = 0;
+    }
+    /* Appends the answers for up to n keys: call(buf, cap, lens, &done). Sets done; after an error there are none. */
+    template <class F> int append(std::size_t n, std::size_t &done, F &&call) {
+        std::size_t from = ends_.size(), need = 0;
+        ends_.resize(from + n);
+        done = 0;
+        int rc = call(bytes_.data() + used_, bytes_.size() - used_, ends_.data() + from, &done);
+        if (rc < 0) {
+            clear();
+            return rc;
+        }
+        if (rc == SHF_TRUNCATED) need = ends_[from + done];
+        ends_.resize(from + done);
+        for (std::size_t i = from; i < ends_.size(); i++) {
+            bool none = ends_[i] == SHF_NO_VALUE;
+            if (!none) used_ += ends_[i];
+            ends_[i] = used_ | (none ? absent : 0);
+        }
+        if (rc == SHF_TRUNCATED) bytes_.resize(2 * bytes_.size() + (need < 4096 ? 4096 : need));
+        return rc;
+    }
+    std::string bytes_;             /* its size is what may be filled, */
+    std::size_t used_ = 0;          /* and this much is */
+    std::vector<std::size_t> ends_; /* of each value in bytes_; it begins where the one before it ends */
 };
 
 class table {
@@ -184,6 +231,82 @@ class table {
         return uid;
     }
 
+    /* Many keys at once: two to three times the rate of single calls on a table larger than the caches. Each key is
+     * atomic, the batch is not. `keys` is any container whose elements convert to std::string_view without a copy. */
+    template <class Keys> values get_many(const Keys &keys) const {
+        values out;
+        get_many_into(keys, out);
+        return out;
+    }
+    values get_many(std::initializer_list<std::string_view> keys) const {
+        return get_many<std::initializer_list<std::string_view>>(keys);
+    }
+    /* No allocation once `out` has grown. After an exception it is empty. */
+    template <class Keys> void get_many_into(const Keys &keys, values &out) const {
+        collect<shf_bytes>(keys, out, key_bytes,
+                           [this](std::size_t n, const shf_bytes *part, char *buf, std::size_t cap, std::size_t *lens,
+                                  std::size_t *done) {
+                               return shf_table_get_many_packed(t_, n, part, buf, cap, lens, done);
+                           });
+    }
+    /* `pairs`: of things that convert to std::string_view. In order. Returns how many were put: all, or fewer if an
+     * error came after so many; the call with the rest throws it. Throws if the first fails: nothing changed. */
+    template <class Pairs> std::size_t put_many(const Pairs &pairs) {
+        std::size_t put = 0;
+        int rc = SHF_OK;
+        parts<shf_pair>(
+            pairs, [](const auto &p) { return shf_pair{key_bytes(p.first), key_bytes(p.second)}; },
+            [&](std::size_t n, const shf_pair *part) {
+                std::size_t done = 0;
+                rc = shf_table_put_many(t_, n, part, &done);
+                put += done;
+                return rc == SHF_OK;
+            });
+        if (put == 0) check(rc);
+        return put;
+    }
+    std::size_t put_many(std::initializer_list<std::pair<std::string_view, std::string_view>> pairs) {
+        return put_many<std::initializer_list<std::pair<std::string_view, std::string_view>>>(pairs);
+    }
+    /* Returns how many were there. An exception may come after some were removed. */
+    template <class Keys> std::size_t remove_many(const Keys &keys) {
+        std::size_t removed = 0;
+        parts<shf_bytes>(keys, key_bytes, [&](std::size_t n, const shf_bytes *part) {
+            std::size_t there = 0;
+            check(shf_table_del_many(t_, n, part, &there, nullptr));
+            removed += there;
+            return true;
+        });
+        return removed;
+    }
+    std::size_t remove_many(std::initializer_list<std::string_view> keys) {
+        return remove_many<std::initializer_list<std::string_view>>(keys);
+    }
+    template <class Uids> values get_many_by_uid(const Uids &uids) const {
+        values out;
+        get_many_by_uid_into(uids, out);
+        return out;
+    }
+    template <class Uids> void get_many_by_uid_into(const Uids &uids, values &out) const {
+        collect<std::uint32_t>(
+            uids, out, [](std::uint32_t u) { return u; },
+            [this](std::size_t n, const std::uint32_t *part, char *buf, std::size_t cap, std::size_t *lens,
+                   std::size_t *done) { return shf_table_get_many_by_uid_packed(t_, n, part, buf, cap, lens, done); });
+    }
+    template <class Uids> values get_many_by_checked_uid(const Uids &uids) const {
+        values out;
+        get_many_by_checked_uid_into(uids, out);
+        return out;
+    }
+    template <class Uids> void get_many_by_checked_uid_into(const Uids &uids, values &out) const {
+        collect<std::uint64_t>(
+            uids, out, [](std::uint64_t u) { return u; },
+            [this](std::size_t n, const std::uint64_t *part, char *buf, std::size_t cap, std::size_t *lens,
+                   std::size_t *done) {
+                return shf_table_get_many_by_checked_uid_packed(t_, n, part, buf, cap, lens, done);
+            });
+    }
+
     std::optional<std::uint32_t> uid(std::string_view key) const {
         std::uint32_t u = 0;
         if (check(shf_table_uid(t_, key.data(), key.size(), &u)) != SHF_OK) return std::nullopt;
@@ -277,6 +400,28 @@ class table {
     static shf_bytes bytes(std::optional<std::string_view> v) noexcept {
         if (!v) return {SHF_ABSENT, 0};
         return {v->data(), v->size()};
+    }
+    static shf_bytes key_bytes(std::string_view v) noexcept { return {v.data(), v.size()}; }
+    /* Calls f(n, array) for the elements of a range in C's form, up to 128 at a time, while it returns true. */
+    template <class T, class Range, class Make, class F> static void parts(const Range &range, Make &&make, F &&f) {
+        T part[128];
+        auto end = std::end(range);
+        for (auto at = std::begin(range); at != end;) {
+            std::size_t n = 0;
+            for (; n < 128 && at != end; ++at) part[n++] = make(*at);
+            if (!f(n, static_cast<const T *>(part))) return;
+        }
+    }
+    template <class T, class Range, class Make, class F>
+    static void collect(const Range &range, values &out, Make &&make, F &&call) {
+        out.clear();
+        parts<T>(range, make, [&](std::size_t n, const T *part) {
+            for (std::size_t at = 0, done = 0; at < n; at += done)
+                check(out.append(n - at, done, [&](char *buf, std::size_t cap, std::size_t *lens, std::size_t *answered) {
+                    return call(n - at, part + at, buf, cap, lens, answered);
+                }));
+            return true;
+        });
     }
     template <class F> static bool fetch_into(std::string &out, F &&call) {
         if (out.size() < out.capacity()) out.resize(out.capacity());

@@ -121,4 +121,53 @@ TEST(cpp_uids_iteration_moves) {
     CHECK_EQ_INT(thrown([&] { r.put("k", "v"); }), SHF_ERR_READ_ONLY);
 }
 
+TEST(cpp_many_keys_at_once) {
+    for (bool fixed : {false, true}) {
+        auto o = shf::default_options();
+        if (fixed) o.fixed_key = 8, o.fixed_value = 12;
+        auto t = shf::table::anonymous("many", &o);
+        std::vector<std::string> keys;
+        std::vector<std::pair<std::string, std::string>> pairs;
+        for (std::size_t i = 0; i < 1000; i++) {
+            keys.push_back("key " + std::to_string(1000 + i));
+            std::size_t n = fixed ? 12 : i % 50 == 49 ? 20000 : i % 30;
+            pairs.emplace_back(keys.back(), std::string(n, static_cast<char>('a' + i % 26)));
+        }
+        CHECK(t.put_many(pairs) == 1000 && t.size() == 1000);
+        keys.insert(keys.begin() + 500, "key none");
+        auto v = t.get_many(keys);
+        CHECK(v.size() == 1001 && !v.empty() && !v[500]);
+        std::vector<std::uint32_t> uids{0};
+        std::vector<std::uint64_t> checked{1};
+        for (std::size_t i = 0; i < 1000; i++) {
+            CHECK(v[i < 500 ? i : i + 1] == pairs[i].second);
+            uids.push_back(*t.uid(pairs[i].first));
+            checked.push_back(*t.checked_uid(pairs[i].first));
+        }
+        shf::values w;
+        t.get_many_by_uid_into(uids, w);
+        v = t.get_many_by_checked_uid(checked);
+        CHECK(w.size() == 1001 && !w[0] && v.size() == 1001 && !v[0]);
+        for (std::size_t i = 0; i < 1000; i++) CHECK(w[i + 1] == pairs[i].second && v[i + 1] == pairs[i].second);
+        const char *place = w[1]->data();
+        t.get_many_by_uid_into(uids, w);
+        CHECK(w[1]->data() == place); /* the buffer was used again */
+        CHECK(t.get_many_by_uid(std::vector<std::uint32_t>()).empty());
+        CHECK(t.remove_many(keys) == 1000 && t.remove_many(keys) == 0 && t.empty() && t.verify().problems == 0);
+        CHECK(t.put_many({{"twice  1", "the first  1"}, {"twice  1", "the second 2"}}) == 2);
+        auto u = t.get_many({"twice  1", "nobody 1"});
+        CHECK(u[0] == "the second 2" && !u[1] && t.remove_many({"twice  1", "twice  1"}) == 1);
+        if (!fixed) continue;
+        pairs[200].second += "x";
+        CHECK(t.put_many(pairs) == 200);
+        pairs.erase(pairs.begin(), pairs.begin() + 200);
+        CHECK_EQ_INT(thrown([&] { t.put_many(pairs); }), SHF_ERR_WRONG_LENGTH);
+        keys[300] = "short";
+        CHECK_EQ_INT(thrown([&] { t.get_many_into(keys, w); }), SHF_ERR_WRONG_LENGTH);
+        CHECK(w.empty() && t.size() == 200);
+        CHECK_EQ_INT(thrown([&] { t.remove_many(keys); }), SHF_ERR_WRONG_LENGTH);
+        CHECK(t.empty()); /* those before the wrong one */
+    }
+}
+
 int main(int argc, char **argv) { return run(argc, argv); }
