@@ -407,32 +407,57 @@ static SHF_COLD int refuse_key(const struct shf_table *t, size_t klen) {
 
 /* ---- the public calls --------------------------------------------------------------------------------- */
 
-/* The straight way for a new short key: its primary bucket has room, and so has the current chunk. The lock is held, the
+/* Bits of the slots that look empty by their tag. A stashed key may look so too: its reference tells. `first` 0: slot 0 is
+ * never used, UID 0. */
+static inline uint32_t no_tag(const shf_au64 *bucket, uint32_t first) {
+    uint32_t bits = shf_match_tag(bucket, 0);
+    return first == 0 ? bits & ~1u : bits;
+}
+
+/* The straight way for a new short key: one of its buckets has room, and so has the current chunk. The lock is held, the
  * key was not found. 1 if done. The same stores as store() makes, in the same order. */
 static inline int put_new(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const struct shf_found *f,
                           const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
-    uint32_t b1 = shf_hash_b1(h), number = shf_hash_shard(h), count = shm_load_relaxed32(&s->count);
-    uint64_t head = shm_load_relaxed(&s->head), end = shm_load_relaxed(&s->chunk_end);
+    uint32_t b = shf_hash_b1(h), number = shf_hash_shard(h), count = shm_load_relaxed32(&s->count);
+    uint64_t head = shm_load_relaxed(&s->head), end = shm_load_relaxed(&s->chunk_end), tag = shf_hash_tag(h);
     uint64_t size = shf_record_size(klen, vlen);
     if (SHF_UNLIKELY(f->segment == NULL)) return 0;
-    shf_au64 *bucket = f->segment + b1 * SHF_BUCKET_SLOTS;
-    uint32_t empty = shf_match_empty(bucket);
-    if ((number | b1) == 0) empty &= ~1u; /* UID 0 */
-    if (SHF_UNLIKELY((empty & (empty - 1)) == 0 || head > end || end - head < size || (head & 7) != 0 ||
-                     head < SHF_OBJECT_PAGE * SHF_PAGE ||
+    if (SHF_UNLIKELY(head > end || end - head < size || (head & 7) != 0 || head < SHF_OBJECT_PAGE * SHF_PAGE ||
                      end > atomic_load_explicit(&t->region.size, memory_order_relaxed)))
         return 0;
+    shf_au64 *bucket = f->segment + b * SHF_BUCKET_SLOTS;
+    uint32_t empty = no_tag(bucket, number | b);
+    if ((empty & (empty - 1)) == 0) { /* fewer than two: the second bucket, if it has more */
+        uint32_t delta = shf_hash_delta(h), b2 = b ^ delta;
+        uint32_t empty2 = no_tag(f->segment + b2 * SHF_BUCKET_SLOTS, number | b2);
+        if (empty == 0 ? empty2 == 0 : (empty2 & (empty2 - 1)) == 0) {
+            if (empty == 0) return 0;
+        } else {
+            shf_au64 *flag = bucket + (delta & 7);
+            uint64_t w = shm_load_relaxed(flag);
+            if ((w & SHF_FLAG_OVERFLOW) == 0) shm_store_release(flag, w | SHF_FLAG_OVERFLOW); /* before the slot */
+            b = b2, bucket = f->segment + b2 * SHF_BUCKET_SLOTS, empty = empty2, tag |= SHF_ROLE;
+        }
+    }
     uint32_t index = (uint32_t)__builtin_ctz(empty);
     shf_au64 *slot = bucket + index;
-    uint64_t tag = shf_hash_tag(h), word = tag | (shm_load_relaxed(slot) & SHF_FLAGS) | head / 8;
-    shf__record_write((shf_au64 *)(void *)(t->region.base + head), key, klen, val, vlen);
+    uint64_t word = shm_load_relaxed(slot);
+    if (SHF_UNLIKELY((word & SHF_REF_MASK) != 0)) return 0;
+    word = tag | (word & SHF_FLAGS) | head / 8;
+    if (klen == 4 && vlen <= 8) { /* the commonest: two words */
+        shf_au64 *record = (shf_au64 *)(void *)(t->region.base + head);
+        shm_store_relaxed(record, 4 | (uint64_t)vlen << 14 | (uint64_t)SHF_KIND_RECORD << 28 | (uint64_t)shf_load32(key) << 32);
+        if (vlen != 0) shm_store_relaxed(record + 1, shf_load_tail(val, vlen));
+    } else {
+        shf__record_write((shf_au64 *)(void *)(t->region.base + head), key, klen, val, vlen);
+    }
     SHF_INTENT(shm_store_relaxed(&s->new_word, word));
     SHF_INTENT(shm_store_relaxed(&s->new_head, head + size));
     SHF_INTENT(shm_store_relaxed32(&s->new_count, count + 1));
     shf_arm(t, s, SHF_STEP_PUT, slot);
     shf_apply_put(s, slot, word, head + size, count + 1); /* A2 */
     shf_disarm(s);
-    if (uid != NULL) *uid = shf_uid(number, tag, b1 * SHF_BUCKET_SLOTS + index);
+    if (uid != NULL) *uid = shf_uid(number, tag, b * SHF_BUCKET_SLOTS + index);
     return 1;
 }
 

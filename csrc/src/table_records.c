@@ -51,11 +51,6 @@ static inline void write_end(struct writer *w) {
 
 void shf__record_write(shf_au64 *at, const void *key, size_t klen, const void *val, size_t vlen) {
     size_t k0 = klen < 4 ? klen : 4;
-    if (klen == 4 && vlen <= 8) { /* the commonest: two words */
-        shm_store_relaxed(at, 4 | (uint64_t)vlen << 14 | (uint64_t)SHF_KIND_RECORD << 28 | (uint64_t)shf_load32(key) << 32);
-        if (vlen != 0) shm_store_relaxed(at + 1, shf_load_tail(val, vlen));
-        return;
-    }
     struct writer w = {at, klen | (uint64_t)vlen << 14 | (uint64_t)SHF_KIND_RECORD << 28, 4};
     if (vlen == 8) {
         shm_store_relaxed(at, w.word | shf_load_tail(key, k0) << 32);
