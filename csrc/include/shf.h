@@ -291,11 +291,16 @@ SHF_API int shf_table_len(struct shf_table *table, uint64_t *len);
  * back in small steps, by this call and by later puts. */
 SHF_API int shf_table_clear(struct shf_table *table);
 
-/* Asks the kernel to keep the file in huge pages (MADV_COLLAPSE, Linux 6.1), as far as it is full: fewer misses of
- * the processor's address cache in every process that has it open. Takes about 1 ms a MiB, at which nobody else
- * waits; later growth is in small pages until the next call. *bytes (may be NULL) = how much of the file is in huge
- * pages now, by this call. Linux may give SHF_ERR_UNSUPPORTED (kernel, file system, or no 2 MiB free in one piece:
- * then what could be done is done). Nothing is lost either way. */
+/* Asks the kernel to keep the file in huge pages, each full 2 MiB of it: fewer misses of the processor's address
+ * cache, so single gets of a table that is larger than the caches are a tenth to a half faster. Works on tmpfs and
+ * memory files, Linux 6.1, whatever the system's setting for huge pages is. One call of any process is enough for
+ * all, also for those that open the file later; a read-only handle may make it. Takes about 0.5 ms a MiB, without a
+ * lock: others go on, but who touches the very 2 MiB being copied waits for that, and all find their mapping again
+ * by a page fault for each 2 MiB. The file takes no more space. Later growth is in small pages until the next call.
+ * *bytes (may be NULL) = how much of the file is in huge pages now, set with an error too. SHF_OK: all that is full,
+ * but for what somebody held at this moment (then *bytes is less: call again). SHF_ERR_UNSUPPORTED: this kernel or
+ * file system cannot, or there is no free memory in pieces of 2 MiB; what could be done is done. Nothing is lost
+ * either way, and a death in it leaves nothing. */
 SHF_API int shf_table_collapse(struct shf_table *table, uint64_t *bytes);
 
 /* Counters and sizes, from a walk over the shards: O(file pages), no lock held for long. */

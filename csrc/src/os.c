@@ -49,6 +49,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
@@ -56,7 +59,7 @@
 #define RENAME_NOREPLACE (1 << 0)
 #endif
 
-#define OS_WIPE_BYTES 4096u
+#define OS_PAGE 4096u
 
 #ifdef SHF_FAULTS
 __attribute__((weak)) int shf__os_fault(const char *call) {
@@ -272,10 +275,23 @@ int os_seals(int fd) {
 
 /* ---- memory ------------------------------------------------------------------------------------------- */
 
+/* An address for the kernel to begin at, so that file offsets and addresses agree modulo OS_HUGE_PAGE: without that no
+ * huge page can be mapped. Found by mapping nothing, a little longer, and giving it back. Only a hint, so if another
+ * thread comes in between, it keeps what it got. NULL: wherever. */
+static void *aligned_place(size_t length) {
+    size_t more = length + OS_HUGE_PAGE - OS_PAGE;
+    unsigned char *p;
+    if (length < OS_HUGE_PAGE || more < length) return NULL;
+    p = mmap(NULL, more, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return NULL; /* RLIMIT_AS; the file alone may fit */
+    if (munmap(p, more) < 0) return NULL;
+    return p + (0 - (uintptr_t)p) % OS_HUGE_PAGE;
+}
+
 int os_map(int fd, size_t length, int writable, void **base) {
     void *p;
     FAULT("os_map");
-    p = mmap(NULL, length, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED | MAP_NORESERVE, fd, 0);
+    p = mmap(aligned_place(length), length, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (p == MAP_FAILED) return -errno;
     (void)madvise(p, length, MADV_DONTDUMP); /* advice: a core file of 2 TiB helps nobody */
     *base = p;
@@ -292,6 +308,14 @@ int os_populate_write(void *base, size_t length) {
     int rc;
     FAULT("os_populate_write");
     RETRY(rc, madvise(base, length, MADV_POPULATE_WRITE));
+    return rc < 0 ? -errno : 0;
+}
+
+int os_collapse(void *base, size_t length) {
+    int rc;
+    FAULT("os_collapse");
+    if (sysconf(_SC_PAGESIZE) != OS_PAGE) return -EINVAL; /* huge pages of another size: less would be done than is asked */
+    RETRY(rc, madvise(base, length, MADV_COLLAPSE));
     return rc < 0 ? -errno : 0;
 }
 
@@ -313,10 +337,10 @@ shf_au64 *os_wipe_on_fork_word(void) {
 #ifdef SHF_FAULTS
     if (shf__os_fault("os_wipe_on_fork_word") != 0) return NULL;
 #endif
-    page = mmap(NULL, OS_WIPE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    page = mmap(NULL, OS_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return NULL;
-    if (madvise(page, OS_WIPE_BYTES, MADV_WIPEONFORK) < 0 || os_random(&id, sizeof id) < 0) {
-        munmap(page, OS_WIPE_BYTES);
+    if (madvise(page, OS_PAGE, MADV_WIPEONFORK) < 0 || os_random(&id, sizeof id) < 0) {
+        munmap(page, OS_PAGE);
         return NULL;
     }
     word = page;
@@ -324,7 +348,7 @@ shf_au64 *os_wipe_on_fork_word(void) {
     if (atomic_compare_exchange_strong_explicit(&only, &none, word, memory_order_acq_rel, /* W1 */
                                                 memory_order_acquire))
         return word;
-    munmap(page, OS_WIPE_BYTES);
+    munmap(page, OS_PAGE);
     return none;
 }
 

@@ -42,9 +42,15 @@ int os_seal(int fd, int seals);
 int os_seals(int fd);                               /* F_GET_SEALS; -EINVAL if not a memfd */
 
 /* memory */
-int os_map(int fd, size_t length, int writable, void **base); /* MAP_SHARED | MAP_NORESERVE, DONTDUMP advised */
+#define OS_HUGE_PAGE ((size_t)2 << 20)
+/* MAP_SHARED | MAP_NORESERVE, DONTDUMP advised. From OS_HUGE_PAGE on at a multiple of it, if that can be had. */
+int os_map(int fd, size_t length, int writable, void **base);
 int os_unmap(void *base, size_t length);
 int os_populate_write(void *base, size_t length);   /* MADV_POPULATE_WRITE */
+/* MADV_COLLAPSE of whole huge pages. 0: all of it lies in huge pages now, and is mapped so here. -EAGAIN: somebody
+ * held a page; -ENOMEM, -EBUSY (control group): no huge page to be had; -EINVAL: not on this kernel, file system or
+ * memory. */
+int os_collapse(void *base, size_t length);
 int os_msync(void *base, size_t length);            /* MS_ASYNC on tmpfs costs nothing; MS_SYNC */
 shf_au64 *os_wipe_on_fork_word(void);               /* a private word that the kernel zeroes in a forked child; NULL */
 

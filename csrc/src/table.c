@@ -77,6 +77,8 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
         return rc;
     }
     if (!t->region.read_only) take_over_own(t);
+    uint64_t bytes;
+    if (o->flags & SHF_OPTION_HUGE_PAGES) (void)shf__table_collapse_full(t, &bytes); /* advice */
     *table = t;
     return SHF_OK;
 }

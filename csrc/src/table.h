@@ -130,6 +130,9 @@ struct shf_table {
     shf_get_fn *get; /* shf_table_get and _put for this table's hash and lengths */
     shf_put_fn *put;
 };
+
+/* table_huge.c: shf_table_collapse without a record of an error. 0 or -errno; *bytes is set in any case. */
+int shf__table_collapse_full(struct shf_table *t, uint64_t *bytes);
 static inline int shf_is_fixed(const struct shf_table *t) { return t->fixed.key != 0; }
 /* Pages of a segment's run. */
 static inline uint32_t shf_segment_pages(const struct shf_table *t) { return shf_is_fixed(t) ? t->fixed.segment_pages : 1; }

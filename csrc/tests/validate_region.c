@@ -300,6 +300,7 @@ TEST(a_new_file) {
     CHECK(!r.read_only && !r.is_memfd);
     CHECK_EQ_INT(atomic_load(&r.size), INITIAL);
     CHECK_EQ_INT(r.reserved, r.max_bytes);
+    CHECK_EQ_INT((uintptr_t)r.base % OS_HUGE_PAGE, 0);
     CHECK_EQ_INT(files_in_folder(), 1);
 
     struct shf_shm_header *h = r.header;
