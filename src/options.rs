@@ -123,7 +123,7 @@ impl TableOptions {
     }
 
     /// True: call [`Table::use_huge_pages`] once when the table is opened. What cannot be is no error then. Default:
-    /// false. Opening takes longer, about 1 ms for each MiB of the file that is not in huge pages yet.
+    /// false. Opening takes longer then, about 0.5 ms for each MiB of the file that is not in huge pages yet.
     ///
     /// ```
     /// let table = shf::TableOptions::new().huge_pages(true).anonymous("large")?;

@@ -794,6 +794,14 @@ impl RawTable {
         done(unsafe { ffi::shf_table_clear(self.ptr.as_ptr()) })
     }
 
+    /// The bytes that are in huge pages now.
+    pub(crate) fn collapse(&self) -> Result<u64> {
+        let mut bytes = 0;
+        // SAFETY: see the head of this block (shf.h, "shf_table_collapse").
+        done(unsafe { ffi::shf_table_collapse(self.ptr.as_ptr(), &raw mut bytes) })?;
+        Ok(bytes)
+    }
+
     pub(crate) fn stats(&self) -> Result<ffi::shf_table_stats> {
         let mut stats = ffi::shf_table_stats {
             size: struct_size::<ffi::shf_table_stats>(),

@@ -239,6 +239,42 @@ fn options_in_force_are_those_of_the_file_and_of_the_handle() {
     assert_eq!(odd.options().get_max_bytes(), Some((1 << 20) + 4_096), "rounded up to 4,096");
 }
 
+/// Whether it works depends on the kernel and on free memory; that nothing is lost does not.
+#[test]
+fn huge_pages_change_nothing_but_the_pages() {
+    let folder = common::folder();
+    let path = folder.path().join("t.shf");
+    let table = TableOptions::new().max_bytes(256 << 20).create(&path).unwrap();
+    match table.use_huge_pages() {
+        Ok(bytes) => assert_eq!(bytes, 0, "a new table has no full 2 MiB"),
+        Err(error) => assert!(matches!(error, Error::Unsupported(_)), "{error:?}"),
+    }
+    for i in 0..200_000u32 {
+        table.put(i.to_le_bytes(), common::stamped(i.into(), 40)).unwrap();
+    }
+    let file = fs::metadata(&path).unwrap();
+    match table.use_huge_pages() {
+        Ok(bytes) => assert!(bytes <= file.len() && bytes % (2 << 20) == 0, "{bytes} of {}", file.len()),
+        Err(error) => assert!(matches!(error, Error::Unsupported(_)), "{error:?}"),
+    }
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!((file.len(), file.blocks()), (after.len(), after.blocks()), "the file takes no more space");
+
+    let asking = TableOptions::new().huge_pages(true);
+    for options in [asking.clone(), asking.read_only(true)] {
+        let other = options.open(&path).unwrap();
+        for i in 0..200_000u32 {
+            assert_eq!(other.get(i.to_le_bytes()).unwrap(), Some(common::stamped(i.into(), 40)));
+        }
+        match other.use_huge_pages() {
+            Ok(bytes) => assert!(bytes <= file.len()),
+            Err(error) => assert!(matches!(error, Error::Unsupported(_)), "{error:?}"),
+        }
+    }
+    table.put("key", "value").unwrap();
+    common::assert_consistent(&table);
+}
+
 #[test]
 fn fixed_lengths_belong_to_the_file_and_must_agree() {
     let folder = common::folder();

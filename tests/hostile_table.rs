@@ -219,7 +219,9 @@ fn edited_files_neither_crash_nor_hang() {
     let seed = common::seed("hostile images");
     let count = common::setting("SHF_HOSTILE_IMAGES", 300);
     let folder = common::folder();
-    KINDS.iter().for_each(|kind| images(folder.path(), kind));
+    for kind in &KINDS {
+        images(folder.path(), kind);
+    }
     let mut child = common::child("hostile", &[&folder.path(), &seed.to_string(), &count.to_string()]);
     let output = BufReader::new(child.stdout.take().unwrap());
     let mut child = common::Reaped(child);

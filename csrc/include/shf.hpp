@@ -371,6 +371,12 @@ class table {
     }
     bool empty() const { return size() == 0; }
     void clear() { check(shf_table_clear(t_)); }
+    /* How many bytes of the file are in huge pages now: shf_table_collapse. */
+    std::uint64_t use_huge_pages() const {
+        std::uint64_t bytes = 0;
+        check(shf_table_collapse(t_, &bytes));
+        return bytes;
+    }
     table_stats stats() const {
         table_stats s{};
         s.size = sizeof s;

@@ -50,6 +50,8 @@ TEST(cpp_by_key) {
     CHECK(t.verify().problems == 0 && t.size() == 2 && t.stats().keys == 2);
     t.clear();
     CHECK(t.empty());
+    int refused = thrown([&] { CHECK(t.use_huge_pages() == 0); }); /* no full 2 MiB */
+    CHECK(refused == 0 || refused == SHF_ERR_UNSUPPORTED);
     shf::unlink(temp_path("a"));
     CHECK_EQ_INT(thrown([&] { shf::unlink(temp_path("a")); }), SHF_ERR_NOT_FOUND);
 }
