@@ -406,7 +406,17 @@ static __attribute__((noinline)) int put_locked(struct shf_table *t, struct shf_
     return SHF_OK;
 }
 
-/* The straight way: the key is in its first bucket, or in none and that one has room. Lengths are right. x is a constant for
+/* The key's cell in a bucket; 0 = none. */
+static inline __attribute__((always_inline)) uint32_t cell_of(struct shf_fixed x, const shf_au64 *bucket, uint64_t header,
+                                                              uint64_t h, const void *key) {
+    for (uint64_t bits = shf_cell_match(header, h); bits != 0; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz((uint32_t)bits);
+        if (SHF_LIKELY(shf_cell_has_key(x, shf_cell(x, bucket, i), key))) return i;
+    }
+    return 0;
+}
+
+/* The straight way: the key is in one of its buckets, or in none and one has room. Lengths are right. x is a constant for
  * the commonest ones. */
 static inline __attribute__((always_inline)) int put_straight(struct shf_table *t, uint64_t h, const void *key, const void *val,
                                                               uint32_t *uid, struct shf_fixed x) {
@@ -420,27 +430,37 @@ static inline __attribute__((always_inline)) int put_straight(struct shf_table *
     at = (uint64_t)shm_load_relaxed32((const shf_au32 *)(const void *)(t->region.base + at)) * SHF_PAGE;
     if (SHF_UNLIKELY(at < SHF_OBJECT_PAGE * SHF_PAGE)) return put_locked(t, s, h, key, val, uid); /* no segment yet */
     if (SHF_UNLIKELY(at + x.segment_pages * SHF_PAGE > size)) return put_locked(t, s, h, key, val, uid);
-    uint32_t b1 = shf_hash_b1(h);
-    shf_au64 *bucket = (shf_au64 *)(void *)(t->region.base + at + (uint64_t)b1 * x.bucket_bytes);
+    const shf_au64 *segment = (const shf_au64 *)(const void *)(t->region.base + at);
+    uint32_t b = shf_hash_b1(h), i;
+    shf_au64 *bucket = shf_cells_bucket(x, segment, b);
     uint64_t header = shm_load_relaxed(bucket);
-    for (uint64_t bits = shf_cell_match(header, h); SHF_UNLIKELY(bits != 0); bits &= bits - 1) {
-        uint32_t i = (uint32_t)__builtin_ctzll(bits);
-        shf_au64 *cell = shf_cell(x, bucket, i);
-        if (!shf_cell_has_key(x, cell, key)) continue;
-        if (x.value > 8) return put_locked(t, s, h, key, val, uid);
-        replace_short(x, cell, val);
-        unlock(t, s);
-        if (uid != NULL) *uid = shf_uid(shf_hash_shard(h), shf_hash_tag(h), b1 * SHF_BUCKET_SLOTS + i);
-        return SHF_OK;
+    if (SHF_UNLIKELY((header & SHF_CELL_STASH) != 0)) return put_locked(t, s, h, key, val, uid);
+    if ((i = cell_of(x, bucket, header, h, key)) != 0) goto found;
+    uint32_t empty = shf_cell_empty(header), delta = shf_hash_delta(h), few = (empty & (empty - 1)) == 0;
+    if (SHF_UNLIKELY((header & shf_cell_overflow(delta)) != 0 || few)) { /* the second bucket has a say */
+        shf_au64 *two = shf_cells_bucket(x, segment, b ^ delta);
+        uint64_t header2 = shm_load_relaxed(two);
+        if ((header & shf_cell_overflow(delta)) != 0 && (i = cell_of(x, two, header2, h, key)) != 0) {
+            b ^= delta, bucket = two;
+            goto found;
+        }
+        uint32_t empty2 = shf_cell_empty(header2);
+        if (few && (empty == 0 ? empty2 != 0 : (empty2 & (empty2 - 1)) != 0)) { /* it has more room */
+            set_flag(bucket, shf_cell_overflow(delta));                        /* before the cell is published */
+            b ^= delta, bucket = two, empty = empty2;
+        } else if (SHF_UNLIKELY(empty == 0)) {
+            return put_locked(t, s, h, key, val, uid);
+        }
     }
-    uint32_t empty = shf_cell_empty(header);
-    if (SHF_UNLIKELY((empty & (empty - 1)) == 0)) return put_locked(t, s, h, key, val, uid);
-    if (SHF_UNLIKELY(header & (shf_cell_overflow(shf_hash_delta(h)) | SHF_CELL_STASH)))
-        return put_locked(t, s, h, key, val, uid);
-    uint32_t i = (uint32_t)__builtin_ctz(empty);
+    i = (uint32_t)__builtin_ctz(empty);
     new_cell(t, s, x, h, bucket, i, key, val);
+    goto done;
+found:
+    if (x.value > 8) return put_locked(t, s, h, key, val, uid);
+    replace_short(x, shf_cell(x, bucket, i), val);
+done:
     unlock(t, s);
-    if (uid != NULL) *uid = shf_uid(shf_hash_shard(h), shf_hash_tag(h), b1 * SHF_BUCKET_SLOTS + i);
+    if (uid != NULL) *uid = shf_uid(shf_hash_shard(h), shf_hash_tag(h), b * SHF_BUCKET_SLOTS + i);
     return SHF_OK;
 }
 
