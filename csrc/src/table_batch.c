@@ -123,7 +123,7 @@ INLINE void copy_value(const shf_au64 *record, size_t klen, size_t n, void *buf)
 }
 
 /* ---- get by key --------------------------------------------------------------------------------------- */
-/* The finishes return SHF_OK with *len, SHF_NOT_FOUND, or SHF_CHANGED: let the single call answer. */
+/* The finishes return SHF_OK with *len; SHF_NOT_FOUND or SHF_CHANGED (let the single call answer) with *len left alone. */
 
 INLINE void key_begin(const struct shf_table *t, struct lane *l, const struct shf_bytes *key) {
     l->hash = 0, l->at = NOWHERE;
@@ -169,8 +169,9 @@ INLINE int key_finish(const struct shf_table *t, const struct lane *l, const str
                           .vlen = word0 >> 14 & SHF_RECORD_LENGTH_MASK};
     if (SHF_UNLIKELY(f.vlen > cap || !shf_key_equal(&f, &w))) return SHF_CHANGED;
     copy_value(record, key->len, (size_t)f.vlen, buf);
+    if (SHF_UNLIKELY(!holds(l))) return SHF_CHANGED;
     *len = (size_t)f.vlen;
-    return SHF_LIKELY(holds(l)) ? SHF_OK : SHF_CHANGED;
+    return SHF_OK;
 }
 
 /* ---- get by UID --------------------------------------------------------------------------------------- */
@@ -209,8 +210,9 @@ INLINE int uid_finish(const struct shf_table *t, const struct lane *l, int check
         if (SHF_UNLIKELY((uint32_t)shf__hash(&t->hash, key, klen) != (uint32_t)l->hash)) return is_absent(l);
     }
     copy_value(record, klen, n, buf);
+    if (SHF_UNLIKELY(!holds(l))) return SHF_CHANGED;
     *len = n;
-    return SHF_LIKELY(holds(l)) ? SHF_OK : SHF_CHANGED;
+    return SHF_OK;
 }
 
 /* ---- fixed lengths ------------------------------------------------------------------------------------ */
@@ -269,8 +271,9 @@ INLINE int cell_finish(const struct shf_table *t, const struct lane *l, struct s
         shf_fence_acquire();                                                       /* B3 */
         if (SHF_UNLIKELY(shm_load_relaxed(bucket + 1) != l->word)) return SHF_CHANGED; /* B4 */
     }
+    if (SHF_UNLIKELY(!holds(l))) return SHF_CHANGED;
     *len = x.value;
-    return SHF_LIKELY(holds(l)) ? SHF_OK : SHF_CHANGED;
+    return SHF_OK;
 }
 
 /* By UID all is known after the entry: the bucket's first line and the cell's. l->at: the segment. */
@@ -292,8 +295,9 @@ INLINE int cell_uid_finish(struct shf_table *t, const struct lane *l, int checke
         (checked && (uint32_t)h != (uint32_t)l->hash))
         return is_absent(l);
     if (t->fixed.value != 0) memcpy(buf, copy, t->fixed.value);
+    if (SHF_UNLIKELY(!holds(l))) return SHF_CHANGED;
     *len = t->fixed.value;
-    return SHF_LIKELY(holds(l)) ? SHF_OK : SHF_CHANGED;
+    return SHF_OK;
 }
 
 /* ---- a batch of gets ---------------------------------------------------------------------------------- */
