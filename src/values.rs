@@ -1,6 +1,6 @@
 //! The values of a batch: one buffer for all of them.
 
-use std::{fmt, iter::FusedIterator, ops::Range};
+use std::{fmt, iter::FusedIterator, slice};
 
 /// In [`Values::ends`]: the key is absent; the other bits say where the value before it ends.
 const ABSENT: usize = 1 << (usize::BITS - 1);
@@ -71,7 +71,7 @@ impl Values {
     /// For each key its value, or `None`.
     #[inline]
     pub fn iter(&self) -> ValuesIter<'_> {
-        ValuesIter { values: self, range: 0..self.len() }
+        ValuesIter { bytes: &self.bytes, ends: self.ends.iter(), start: 0 }
     }
 
     /// Forgets the values; the buffers stay.
@@ -95,12 +95,9 @@ impl Values {
 pub(crate) fn ends_of_lengths(ends: &mut [usize], from: usize) -> usize {
     let mut end = from.checked_sub(1).map_or(0, |last| ends[last] & !ABSENT);
     for place in &mut ends[from..] {
-        if *place == usize::MAX {
-            *place = end | ABSENT;
-        } else {
-            end += *place;
-            *place = end;
-        }
+        let absent = *place == usize::MAX;
+        end += if absent { 0 } else { *place };
+        *place = end | if absent { ABSENT } else { 0 };
     }
     end
 }
@@ -125,8 +122,17 @@ impl<'a> IntoIterator for &'a Values {
 #[derive(Clone)]
 #[must_use = "iterators are lazy"]
 pub struct ValuesIter<'a> {
-    values: &'a Values,
-    range: Range<usize>,
+    bytes: &'a [u8],
+    ends: slice::Iter<'a, usize>,
+    /// Where the first value of `ends` begins.
+    start: usize,
+}
+
+impl<'a> ValuesIter<'a> {
+    #[inline]
+    fn value(&self, start: usize, end: usize) -> Option<&'a [u8]> {
+        (end & ABSENT == 0).then(|| &self.bytes[start..end])
+    }
 }
 
 impl<'a> Iterator for ValuesIter<'a> {
@@ -134,24 +140,32 @@ impl<'a> Iterator for ValuesIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Option<&'a [u8]>> {
-        self.range.next().map(|index| self.values.get(index))
+        let end = *self.ends.next()?;
+        let value = self.value(self.start, end);
+        self.start = end & !ABSENT;
+        Some(value)
     }
 
     #[inline]
     fn nth(&mut self, n: usize) -> Option<Option<&'a [u8]>> {
-        self.range.nth(n).map(|index| self.values.get(index))
+        if let Some(last) = n.checked_sub(1) {
+            self.start = *self.ends.nth(last)? & !ABSENT;
+        }
+        self.next()
     }
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.range.size_hint()
+        self.ends.size_hint()
     }
 }
 
 impl<'a> DoubleEndedIterator for ValuesIter<'a> {
     #[inline]
     fn next_back(&mut self) -> Option<Option<&'a [u8]>> {
-        self.range.next_back().map(|index| self.values.get(index))
+        let end = *self.ends.next_back()?;
+        let start = self.ends.as_slice().last().map_or(self.start, |before| before & !ABSENT);
+        Some(self.value(start, end))
     }
 }
 
@@ -196,11 +210,21 @@ mod tests {
         let mut backwards: Vec<_> = values.iter().rev().collect();
         backwards.reverse();
         assert_eq!(backwards, expected);
+        for first in 0..=expected.len() {
+            // From both ends, meeting anywhere.
+            let mut both = values.iter();
+            let mut met: Vec<_> = both.by_ref().take(first).collect();
+            let from = met.len();
+            met.extend(both.rev());
+            met[from..].reverse();
+            assert_eq!(met, expected);
+        }
         for (index, value) in expected.iter().enumerate() {
             assert_eq!(values.get(index), *value);
             assert_eq!(values.iter().nth(index), Some(*value));
             assert_eq!(values.iter().skip(index).len(), expected.len() - index);
         }
+        assert!(values.iter().nth(expected.len()).is_none());
         assert_eq!(values.get(expected.len()), None);
         assert_eq!(values.get(usize::MAX), None);
         assert_eq!(format!("{:?}", filled(&[&[Some(b"a"), None]])), "[Some([97]), None]");

@@ -329,7 +329,7 @@ impl Subject {
             }
             Op::FetchAdd(k, delta) => self.fetch_add(table, &key(k), delta),
             Op::CompareExchange(k, expected, new) => {
-                self.compare_exchange(table, &key(k), expected, new.map(bytes))
+                self.compare_exchange(table, &key(k), expected, new.map(bytes));
             }
             Op::Update(k, new) => {
                 let present = self.model.get(&key(k)).cloned();
@@ -387,7 +387,9 @@ impl Subject {
                 let keys: Vec<_> = keys.iter().map(|&k| key(k)).collect();
                 let there: HashSet<_> = keys.iter().filter(|key| self.model.contains_key(*key)).collect();
                 assert_eq!(table.remove_many(&keys).unwrap(), there.len());
-                keys.iter().for_each(|key| self.removed(key));
+                for key in keys {
+                    self.removed(&key);
+                }
             }
             Op::ManyByUid(ref keys) => {
                 let (mut uids, mut expected) = (Vec::<AnyUid>::new(), Vec::new());
