@@ -54,6 +54,7 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
              : t->hash_id == SHF_HASH_FOLDED ? shf__table_get_short : shf__table_get_any;
     t->key_least = t->fixed.key;
     t->key_span = shf_is_fixed(t) ? 0 : UINT32_MAX;
+    t->get_uid = shf_is_fixed(t) ? shf__cells_get_uid(t) : shf__table_get_uid_short;
     t->put = shf_is_fixed(t) ? shf__cells_put(t) : t->region.read_only ? shf__table_put_any : shf__table_put_short;
     t->flags = o->flags;
     t->lock_timeout_ms = o->lock_timeout_ms ? o->lock_timeout_ms : 10000;

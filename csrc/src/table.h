@@ -114,6 +114,7 @@ struct shf_fixed {
 };
 
 typedef int shf_get_fn(struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen);
+typedef int shf_get_uid_fn(struct shf_table *t, uint32_t uid, void *buf, size_t cap, size_t *vlen);
 typedef int shf_put_fn(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid);
 
 struct shf_table {
@@ -127,7 +128,8 @@ struct shf_table {
     uint32_t lock_timeout_ms;
     uint32_t flags;     /* SHF_OPTION_*, as given */
     struct shf_fixed fixed;
-    shf_get_fn *get; /* shf_table_get and _put for this table's hash and lengths */
+    shf_get_fn *get; /* shf_table_get, _get_by_uid and _put for this table's hash and lengths */
+    shf_get_uid_fn *get_uid;
     shf_put_fn *put;
 };
 
@@ -277,6 +279,7 @@ shf_put_fn shf__table_put_short, shf__table_put_any;
 /* table_read.c: shf_table_get's straight way for variable lengths and the default hash; in the frame below, for all. Both
  * check the arguments behind t. */
 shf_get_fn shf__table_get_short, shf__table_get_any;
+shf_get_uid_fn shf__table_get_uid_short, shf__table_get_uid_any; /* by plain UID, likewise */
 /* table_read.c: the optimistic frame. Version checks and retries around a body; see there. */
 struct shf_read {
     struct shf_table *t;

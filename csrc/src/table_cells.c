@@ -464,13 +464,15 @@ done:
     return SHF_OK;
 }
 
-static int put_4_4(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
-    const struct shf_fixed x = {4, 4, 1, 4, 1, SHF_LINE, 1, 0};
-    if (SHF_UNLIKELY(klen != 4 || vlen != 4 || key == NULL || val == NULL))
+#define PUT_ARGUMENTS struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid
+static inline __attribute__((always_inline)) int put_short(PUT_ARGUMENTS, struct shf_fixed x) {
+    if (SHF_UNLIKELY(klen != x.key || vlen != x.value || key == NULL || (val == NULL && vlen != 0)))
         return shf__table_put_any(t, key, klen, val, vlen, uid);
-    return put_straight(t, shf__hash_short(&t->hash, key, 4), key, val, uid, x);
+    return put_straight(t, shf__hash_short(&t->hash, key, x.key), key, val, uid, x);
 }
-static int put_fixed(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen, uint32_t *uid) {
+static int put_4_4(PUT_ARGUMENTS) { return put_short(t, key, klen, val, vlen, uid, SHF_FOUR_FOUR); }
+static int put_8_8(PUT_ARGUMENTS) { return put_short(t, key, klen, val, vlen, uid, SHF_EIGHT_EIGHT); }
+static int put_fixed(PUT_ARGUMENTS) {
     if (SHF_UNLIKELY(klen != t->fixed.key || vlen != t->fixed.value || key == NULL || (val == NULL && vlen != 0)))
         return shf__table_put_any(t, key, klen, val, vlen, uid);
     return put_straight(t, shf__hash(&t->hash, key, klen), key, val, uid, t->fixed);
@@ -478,11 +480,12 @@ static int put_fixed(struct shf_table *t, const void *key, size_t klen, const vo
 
 shf_put_fn *shf__cells_put(const struct shf_table *t) {
     if (t->region.read_only) return shf__table_put_any;
-    return t->fixed.key == 4 && t->fixed.value == 4 && t->hash_id == SHF_HASH_FOLDED ? put_4_4 : put_fixed;
+    if (t->hash_id == SHF_HASH_FOLDED && shf_fixed_is(t, SHF_FOUR_FOUR)) return put_4_4;
+    if (t->hash_id == SHF_HASH_FOLDED && shf_fixed_is(t, SHF_EIGHT_EIGHT)) return put_8_8;
+    return put_fixed;
 }
 
 int shf__cells_put_hashed(struct shf_table *t, uint64_t h, const void *key, const void *val) {
-    const struct shf_fixed x = {4, 4, 1, 4, 1, SHF_LINE, 1, 0};
-    if (t->fixed.key == 4 && t->fixed.value == 4) return put_straight(t, h, key, val, NULL, x);
+    if (t->put == put_4_4) return put_straight(t, h, key, val, NULL, SHF_FOUR_FOUR);
     return put_straight(t, h, key, val, NULL, t->fixed);
 }

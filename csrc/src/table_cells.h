@@ -121,6 +121,11 @@ static inline uint32_t shf_cells_used(uint64_t header) { /* how many */
 }
 static inline uint32_t shf_cell_empty(uint64_t header) { return 0xfe ^ shf_cell_used(header); }
 
+/* The geometry of the commonest lengths, as constants. Code made for one is only chosen if it is the table's. */
+#define SHF_FOUR_FOUR ((struct shf_fixed){4, 4, 1, 4, 1, SHF_LINE, 1, 0})
+#define SHF_EIGHT_EIGHT ((struct shf_fixed){8, 8, 0, 8, 2, 2 * SHF_LINE, 2, 0})
+static inline int shf_fixed_is(const struct shf_table *t, struct shf_fixed x) { return memcmp(&t->fixed, &x, sizeof x) == 0; }
+
 /* Where the key lies in a cell. */
 static inline uint32_t shf_cell_key_at(uint32_t key, uint32_t value) {
     return key + value <= 8 ? value : (value + 7) / 8 * 8;
@@ -181,6 +186,8 @@ void shf__cells_apply_split(struct shf_table *t, struct shf_shm_shard *s, shf_au
 /* ---- readers (table_cells_read.c) ---------------------------------------------------------------------- */
 /* shf_table_get for the lengths of this table. */
 shf_get_fn *shf__cells_get(const struct shf_table *t);
+/* shf_table_get_by_uid likewise. */
+shf_get_uid_fn *shf__cells_get_uid(const struct shf_table *t);
 /* Value (or key) of a target. len may be NULL. */
 int shf__cells_read(struct shf_table *t, const struct shf_target *g, int want_key, void *buf, size_t cap, size_t *len);
 int shf__cells_uid(struct shf_table *t, const struct shf_target *g, uint32_t *uid);

@@ -271,14 +271,69 @@ static inline __attribute__((always_inline)) int get_straight(GET_ARGUMENTS, str
         return get_more(t, key, h, buf, version, vlen, x);                                                             \
     }                                                                                                                  \
     static int name(GET_ARGUMENTS) { return get_straight(t, key, klen, buf, cap, vlen, x, name##_more); }
-GET_OF_LENGTHS(get_4_4, ((struct shf_fixed){4, 4, 1, 4, 1, SHF_LINE, 1, 0}))
-GET_OF_LENGTHS(get_8_8, ((struct shf_fixed){8, 8, 0, 8, 2, 2 * SHF_LINE, 2, 0}))
+GET_OF_LENGTHS(get_4_4, SHF_FOUR_FOUR)
+GET_OF_LENGTHS(get_8_8, SHF_EIGHT_EIGHT)
 GET_OF_LENGTHS(get_short, t->fixed)
 
 shf_get_fn *shf__cells_get(const struct shf_table *t) {
-    const struct shf_fixed *x = &t->fixed;
-    if (x->key > 16 || t->hash_id != SHF_HASH_FOLDED) return get_general;
-    if (x->key == 4 && x->value == 4) return get_4_4;
-    if (x->key == 8 && x->value == 8) return get_8_8;
+    if (t->fixed.key > 16 || t->hash_id != SHF_HASH_FOLDED) return get_general;
+    if (shf_fixed_is(t, SHF_FOUR_FOUR)) return get_4_4;
+    if (shf_fixed_is(t, SHF_EIGHT_EIGHT)) return get_8_8;
     return get_short;
+}
+
+/* By plain UID: one cell in place of a search; its key is hashed, as only the hash says which segment it belongs to. */
+static inline __attribute__((always_inline)) int uid_straight(struct shf_table *t, uint32_t uid, void *buf, size_t cap,
+                                                              size_t *vlen, struct shf_fixed x) {
+    uint32_t shard = uid >> 24, dir = uid >> 9 & 0x7fff, b = uid >> 3 & 63, i = uid & 7;
+    if (SHF_UNLIKELY(cap < x.value)) return shf__table_get_uid_any(t, uid, buf, cap, vlen);
+    if (SHF_UNLIKELY(buf == NULL)) return shf__table_get_uid_any(t, uid, buf, cap, vlen);
+    if (SHF_UNLIKELY(vlen == NULL)) return shf__table_get_uid_any(t, uid, buf, cap, vlen);
+    if (SHF_UNLIKELY(i == 0 || shard >= SHF_SHARD_COUNT)) return shf__table_get_uid_any(t, uid, buf, cap, vlen);
+    const struct shf_shm_shard *s = &t->shards[shard];
+    uint64_t version = shm_load_acquire(&s->version); /* V1 */
+    uint64_t at = shf_directory_entry(shm_load_acquire(&s->directory), dir);
+    if (SHF_UNLIKELY(at >= atomic_load_explicit(&t->region.size, memory_order_relaxed)))
+        return shf__table_get_uid_any(t, uid, buf, cap, vlen);
+    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(t->region.base + at)) * SHF_PAGE;
+    if (SHF_UNLIKELY(at == 0)) return shf__table_get_uid_any(t, uid, buf, cap, vlen);
+    if (SHF_UNLIKELY(at + x.segment_pages * SHF_PAGE > atomic_load_explicit(&t->region.size, memory_order_relaxed)))
+        return shf__table_get_uid_any(t, uid, buf, cap, vlen);
+    const shf_au64 *bucket = (const shf_au64 *)(const void *)(t->region.base + at + b * x.bucket_bytes);
+    const shf_au64 *cell = shf_cell(x, bucket, i);
+    uint64_t odd = x.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
+    uint64_t header = shm_load_acquire(bucket), h = 0;          /* C1, B2 */
+    int there = (header >> 8 * i & 0xff) != 0;
+    if (there && x.narrow) {
+        uint64_t word = shm_load_acquire(cell), key = word >> 8 * x.value; /* C2 */
+        h = shf__hash_short(&t->hash, &key, x.key);
+        if (SHF_UNLIKELY(shm_load_relaxed(bucket) != header)) /* C3 */
+            return shf__table_get_uid_any(t, uid, buf, cap, vlen);
+        shf_store_tail(buf, word, x.value);
+    } else if (there) {
+        uint64_t key[2]; /* straight: at most 16 bytes */
+        for (uint32_t w = 0; w < (x.key + 7) / 8; w++) key[w] = shm_load_relaxed(cell + x.key_at / 8 + w);
+        h = shf__hash_short(&t->hash, key, x.key);
+        shm_copy_out(buf, cell, 0, x.value);
+        shf_fence_acquire();                                                      /* B3 */
+        if (SHF_UNLIKELY(odd % 2 != 0 || shm_load_relaxed(bucket + 1) != odd)) /* B4 */
+            return shf__table_get_uid_any(t, uid, buf, cap, vlen);
+    }
+    shf_fence_acquire();
+    if (SHF_UNLIKELY(shm_load_relaxed(&s->version) != version)) /* V2 */
+        return shf__table_get_uid_any(t, uid, buf, cap, vlen);
+    if (!there || shf_hash_dir(h) != dir || shf_hash_shard(h) != shard) return SHF_NOT_FOUND;
+    *vlen = x.value;
+    return SHF_OK;
+}
+#define UID_ARGUMENTS struct shf_table *t, uint32_t uid, void *buf, size_t cap, size_t *vlen
+static int uid_4_4(UID_ARGUMENTS) { return uid_straight(t, uid, buf, cap, vlen, SHF_FOUR_FOUR); }
+static int uid_8_8(UID_ARGUMENTS) { return uid_straight(t, uid, buf, cap, vlen, SHF_EIGHT_EIGHT); }
+static int uid_short(UID_ARGUMENTS) { return uid_straight(t, uid, buf, cap, vlen, t->fixed); }
+
+shf_get_uid_fn *shf__cells_get_uid(const struct shf_table *t) {
+    if (t->fixed.key > 16 || t->hash_id != SHF_HASH_FOLDED) return shf__table_get_uid_any;
+    if (shf_fixed_is(t, SHF_FOUR_FOUR)) return uid_4_4;
+    if (shf_fixed_is(t, SHF_EIGHT_EIGHT)) return uid_8_8;
+    return uid_short;
 }

@@ -316,35 +316,35 @@ static int read_uid(struct shf_table *t, uint32_t uid, uint32_t check, int check
 }
 
 #define GET_UID_ARGUMENTS struct shf_table *t, uint32_t uid, void *buf, size_t cap, size_t *vlen
-static __attribute__((noinline)) int get_uid_any(GET_UID_ARGUMENTS) { return read_uid(t, uid, 0, 0, 0, buf, cap, vlen); }
+int shf__table_get_uid_any(GET_UID_ARGUMENTS) { return read_uid(t, uid, 0, 0, 0, buf, cap, vlen); }
 static __attribute__((noinline)) int get_uid_long(GET_UID_ARGUMENTS);
 
 /* The straight way by UID: variable lengths, a record in a chunk, a value that fits. One slot in place of a search; all
  * else as in get_straight. UID 0 is a slot that is never used. `longer` is a constant: values that are not in one word. */
 static inline __attribute__((always_inline)) int get_uid_straight(GET_UID_ARGUMENTS, int longer) {
     uint32_t shard = uid >> 24, dir = uid >> 9 & 0x7fff;
-    if (SHF_UNLIKELY(t == NULL || buf == NULL || vlen == NULL || shf_is_fixed(t) || shard >= SHF_SHARD_COUNT))
-        return get_uid_any(t, uid, buf, cap, vlen);
+    if (SHF_UNLIKELY(buf == NULL || vlen == NULL || shard >= SHF_SHARD_COUNT))
+        return shf__table_get_uid_any(t, uid, buf, cap, vlen);
     const struct shf_shm_shard *s = &t->shards[shard];
     size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
     const unsigned char *base = t->region.base;
     uint64_t version = shm_load_acquire(&s->version); /* V1 */
     uint64_t at = shf_directory_entry(shm_load_acquire(&s->directory), dir);
-    if (SHF_UNLIKELY(at >= size)) return get_uid_any(t, uid, buf, cap, vlen);
+    if (SHF_UNLIKELY(at >= size)) return shf__table_get_uid_any(t, uid, buf, cap, vlen);
     at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(base + at)) * SHF_PAGE;
-    if (SHF_UNLIKELY(at - 1 >= size - 1)) return get_uid_any(t, uid, buf, cap, vlen); /* 0 or beyond */
+    if (SHF_UNLIKELY(at - 1 >= size - 1)) return shf__table_get_uid_any(t, uid, buf, cap, vlen); /* 0 or beyond */
     uint64_t word = shm_load_acquire((const shf_au64 *)(const void *)(base + at) + (uid & 511));
     if (SHF_UNLIKELY(shf_word_dir(word) != dir || (word & SHF_REF_MASK) == 0)) {
         shf_fence_acquire();
         if (SHF_LIKELY(shm_load_relaxed(&s->version) == version)) return SHF_NOT_FOUND; /* V2 */
-        return get_uid_any(t, uid, buf, cap, vlen);
+        return shf__table_get_uid_any(t, uid, buf, cap, vlen);
     }
     at = shf_word_offset(word);
-    if (SHF_UNLIKELY(at + SHF_RECORD_REACH > size)) return get_uid_any(t, uid, buf, cap, vlen);
+    if (SHF_UNLIKELY(at + SHF_RECORD_REACH > size)) return shf__table_get_uid_any(t, uid, buf, cap, vlen);
     const shf_au64 *record = (const shf_au64 *)(const void *)(base + at);
     uint64_t word0 = shm_load_relaxed(record);
     size_t n = word0 >> 14 & SHF_RECORD_LENGTH_MASK, off = n == 8 ? 8 : 4 + (word0 & SHF_RECORD_LENGTH_MASK);
-    if (SHF_UNLIKELY((word0 >> 28 & 15) != SHF_KIND_RECORD || n > cap)) return get_uid_any(t, uid, buf, cap, vlen);
+    if (SHF_UNLIKELY((word0 >> 28 & 15) != SHF_KIND_RECORD || n > cap)) return shf__table_get_uid_any(t, uid, buf, cap, vlen);
     if (SHF_LIKELY((off & 7) == 0 && n <= 8)) {
         uint64_t v = shm_load_relaxed(record + off / 8);
         if (SHF_LIKELY(n == 4)) memcpy(buf, &v, 4);
@@ -356,12 +356,16 @@ static inline __attribute__((always_inline)) int get_uid_straight(GET_UID_ARGUME
     }
     shf_fence_acquire();
     if (SHF_UNLIKELY(shm_load_relaxed(&s->version) != version)) /* V2 */
-        return get_uid_any(t, uid, buf, cap, vlen);
+        return shf__table_get_uid_any(t, uid, buf, cap, vlen);
     *vlen = n;
     return SHF_OK;
 }
 static int get_uid_long(GET_UID_ARGUMENTS) { return get_uid_straight(t, uid, buf, cap, vlen, 1); }
-int shf_table_get_by_uid(GET_UID_ARGUMENTS) { return get_uid_straight(t, uid, buf, cap, vlen, 0); }
+int shf__table_get_uid_short(GET_UID_ARGUMENTS) { return get_uid_straight(t, uid, buf, cap, vlen, 0); }
+int shf_table_get_by_uid(GET_UID_ARGUMENTS) {
+    if (SHF_UNLIKELY(t == NULL)) return shf__fail(SHF_ERR_INVALID, 0, __func__, NULL, NULL);
+    return t->get_uid(t, uid, buf, cap, vlen);
+}
 int shf_table_key_by_uid(struct shf_table *t, uint32_t uid, void *buf, size_t cap, size_t *klen) {
     return read_uid(t, uid, 0, 0, 1, buf, cap, klen);
 }
