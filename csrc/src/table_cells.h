@@ -105,7 +105,7 @@ static inline uint64_t shf_cell_match(uint64_t header, uint64_t h) {
     __m128i tag = _mm_cvtsi32_si128((int)(uint32_t)h);
     tag = _mm_or_si128(_mm_shufflelo_epi16(_mm_unpacklo_epi8(tag, tag), 0), _mm_set1_epi8((char)0x80));
     __m128i same = _mm_cmpeq_epi8(_mm_cvtsi64_si128((long long)header), tag);
-    return (uint32_t)_mm_movemask_epi8(same); /* the upper halves are 0 and 0x80 */
+    return (uint32_t)_mm_movemask_epi8(same) & 0xfe; /* a forged flags byte is no cell */
 #else
     uint64_t x = header ^ shf_cell_tag(h) * UINT64_C(0x0101010101010101), low = UINT64_C(0x7f7f7f7f7f7f7f7f);
     uint64_t zero = ~((((x & low) + low) | x) | low); /* 0x80 where a byte is 0, exactly */
