@@ -6,7 +6,7 @@
  *            overwrites it; a call that succeeds leaves it alone. Texts are copied, so the caller's buffers may go.
  * NOT        A log. Nothing is printed or allocated here, so it also works when memory is short.
  * FORK       The record is copied with the thread; no lock, nothing to repair.
- * PROOF      csrc/tests/validate_region.c: every code has its own text; texts that alias the record; cutting
+ * PROOF      csrc/tests/validate_os.c: every code has its own text; texts that alias the record; cutting
  */
 #include "error.h"
 

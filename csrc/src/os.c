@@ -19,7 +19,7 @@
  *    W2 acquire  load of the pointer, pairs with W1: the word is filled.
  *            No mutex: a fork in the middle leaves the child a NULL pointer (and a page nobody uses), or the page.
  *
- * PROOF      csrc/tests/validate_region.c (files, locks, fork word), csrc/tests/faults_region.c
+ * PROOF      csrc/tests/validate_os.c (files, locks, fork word), csrc/tests/faults_region.c
  */
 #include "os.h"
 
@@ -314,7 +314,7 @@ int os_populate_write(void *base, size_t length) {
 int os_collapse(void *base, size_t length) {
     int rc;
     FAULT("os_collapse");
-    if (sysconf(_SC_PAGESIZE) != OS_PAGE) return -EINVAL; /* huge pages of another size: less would be done than is asked */
+    if (sysconf(_SC_PAGESIZE) != OS_PAGE) return -EINVAL; /* another size of huge pages: less would be done than asked */
     RETRY(rc, madvise(base, length, MADV_COLLAPSE));
     return rc < 0 ? -errno : 0;
 }
