@@ -211,10 +211,11 @@ SHF_API int shf_table_update(struct shf_table *table, const void *key, size_t kl
                              void *context, uint32_t *uid);
 
 /* ---- many keys at once -------------------------------------------------------------------------------- */
-/* One call for many keys asks the memory for all of them at once, 32 at a time: two to three times the rate of
+/* One call for many keys asks the memory for all of them at once, 16 at a time: two to four times the rate of
  * single calls on a table that is larger than the caches. Any n is legal, 0 too. Each key is an operation of its
- * own, atomic as the single call; the batch is not. They happen in order: a key that comes twice is treated as
- * if by two calls. */
+ * own, atomic as the single call; the batch is not. Changes happen in order: a key that comes twice is treated as
+ * if by two calls. Gets look at each key at a moment of its own, in no particular order. A bad key (NULL with a
+ * length; fixed lengths: another one) is an error at its place: what comes before it is done. */
 
 /* Where a value goes. code: SHF_OK; SHF_NOT_FOUND (len 0); SHF_TRUNCATED (len: the full length). */
 struct shf_value {
@@ -235,7 +236,8 @@ SHF_API int shf_table_get_many(struct shf_table *table, size_t n, const struct s
                                struct shf_value *out);
 /* The same into one buffer, one value behind the other without gaps; lens[i] = its length or SHF_NO_VALUE.
  * SHF_OK: all n. SHF_TRUNCATED: the value of key *done (lens[*done] bytes) did not fit any more; the *done
- * values before it are there: go on from that key with another buffer. An error: *done keys were answered. */
+ * values before it are there: go on from that key with another buffer. An error: *done keys were answered.
+ * `done` must not be NULL, and is set whatever the outcome. */
 SHF_API int shf_table_get_many_packed(struct shf_table *table, size_t n, const struct shf_bytes *keys, void *buf,
                                       size_t cap, size_t *lens, size_t *done);
 /* The same by UID; plain UIDs, 0 is never found. */
@@ -246,9 +248,10 @@ SHF_API int shf_table_get_many_by_uid_packed(struct shf_table *table, size_t n, 
 /* By checked UID. */
 SHF_API int shf_table_get_many_by_checked_uid_packed(struct shf_table *table, size_t n, const uint64_t *uids,
                                                      void *buf, size_t cap, size_t *lens, size_t *done);
-/* Puts pairs[0..n). *done = how many were put: n, or fewer and the error that stopped it. */
+/* Puts pairs[0..n). *done (not NULL) = how many were put: n, or fewer and the error that stopped it; a death in the
+ * call leaves the pairs before some place put, and those behind it not. */
 SHF_API int shf_table_put_many(struct shf_table *table, size_t n, const struct shf_pair *pairs, size_t *done);
-/* Removes keys[0..n). *removed = how many of them were there. An error: *done keys were treated (may be NULL). */
+/* Removes keys[0..n). *removed = how many of them were there. An error: *done keys were treated. Both may be NULL. */
 SHF_API int shf_table_del_many(struct shf_table *table, size_t n, const struct shf_bytes *keys, size_t *removed,
                                size_t *done);
 

@@ -48,19 +48,22 @@ __attribute__((weak)) void shf__batch_pause(void) {}
 INLINE void shf__batch_pause(void) {}
 #endif
 
+/* What the stages need of the handle, in locals: stores to lanes and buffers could change the handle for all that the
+ * compiler knows, so it would load them again for each key. */
+struct view {
+    struct shf_table *t;
+    const unsigned char *base;
+    struct shf_shm_shard *shards;
+    size_t size; /* of the file as known */
+};
+INLINE struct view view_of(struct shf_table *t) {
+    struct view w = {t, t->region.base, t->shards, atomic_load_explicit(&t->region.size, memory_order_relaxed)};
+    return w;
+}
 /* Asks for the line at an offset, which may be any. */
-INLINE void prefetch(const struct shf_table *t, uint64_t at) {
-    __builtin_prefetch((const void *)((uintptr_t)t->region.base + at), 0, 3);
-}
-INLINE void prefetch_write(const struct shf_table *t, uint64_t at) {
-    __builtin_prefetch((const void *)((uintptr_t)t->region.base + at), 1, 3);
-}
-INLINE const shf_au64 *words_at(const struct shf_table *t, uint64_t at) {
-    return (const shf_au64 *)(const void *)(t->region.base + at);
-}
-INLINE size_t size_now(const struct shf_table *t) {
-    return atomic_load_explicit(&t->region.size, memory_order_relaxed);
-}
+INLINE void prefetch(struct view w, uint64_t at) { __builtin_prefetch((const void *)((uintptr_t)w.base + at), 0, 3); }
+INLINE void prefetch_write(struct view w, uint64_t at) { __builtin_prefetch((const void *)((uintptr_t)w.base + at), 1, 3); }
+INLINE const shf_au64 *words_at(struct view w, uint64_t at) { return (const shf_au64 *)(const void *)(w.base + at); }
 INLINE uint32_t at_most_group(size_t n) { return n < GROUP ? (uint32_t)n : GROUP; }
 
 /* One key on its way. */
@@ -75,23 +78,19 @@ struct lane {
 };
 #define NOWHERE UINT64_MAX /* beyond any file */
 
-/* The directory entry of these directory bits. */
-INLINE void ask_entry(const struct shf_table *t, struct lane *l, uint32_t bits) {
-    l->at = shf_directory_entry(shm_load_acquire(&l->s->directory), bits);
-    prefetch(t, l->at);
-}
 /* From the entry to the byte `inside` of the segment; NOWHERE if there is none, or it lies beyond the size we know. */
-INLINE void locate(const struct shf_table *t, size_t size, struct lane *l, uint32_t pages, uint64_t inside) {
+INLINE void locate(struct view w, struct lane *l, uint32_t pages, uint64_t inside) {
     uint64_t at = l->at;
     l->at = NOWHERE;
-    if (SHF_UNLIKELY(at >= size)) return; /* 4-aligned, as is size */
-    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(t->region.base + at)) * SHF_PAGE;
-    if (SHF_LIKELY(at != 0 && at + (uint64_t)pages * SHF_PAGE <= size)) l->at = at + inside;
+    if (SHF_UNLIKELY(at >= w.size)) return; /* 4-aligned, as is size */
+    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(w.base + at)) * SHF_PAGE;
+    /* Not page 0, and inside of the file, which has whole pages: one compare. */
+    if (SHF_LIKELY(at - 1 < w.size - (uint64_t)(pages - 1) * SHF_PAGE - 1)) l->at = at + inside;
 }
-INLINE void ask_record(const struct shf_table *t, size_t size, struct lane *l, uint64_t word) {
+INLINE void ask_record(struct view w, struct lane *l, uint64_t word) {
     l->at = shf_word_offset(word);
-    l->state = SHF_LIKELY(l->at + SHF_RECORD_REACH <= size) ? FOUND : SINGLE;
-    prefetch(t, l->at);
+    l->state = SHF_LIKELY(l->at + SHF_RECORD_REACH <= w.size) ? FOUND : SINGLE;
+    prefetch(w, l->at);
 }
 /* Byte offset of bucket b1 in a segment, and from there to b2. */
 INLINE uint64_t first_bucket(uint64_t h, uint32_t bytes) {
@@ -125,50 +124,65 @@ INLINE void copy_value(const shf_au64 *record, size_t klen, size_t n, void *buf)
 /* ---- get by key --------------------------------------------------------------------------------------- */
 /* The finishes return SHF_OK with *len; SHF_NOT_FOUND or SHF_CHANGED (let the single call answer) with *len left alone. */
 
-INLINE void key_begin(const struct shf_table *t, struct lane *l, const struct shf_bytes *key) {
-    l->hash = 0, l->at = NOWHERE;
-    if (SHF_UNLIKELY(key->data == NULL || key->len > SHF_RECORD_LENGTH_MASK)) return;
-    l->hash = shf__hash(&t->hash, key->data, key->len);
-    l->s = &t->shards[shf_hash_shard(l->hash)];
+/* A lane with a place in the directory, or without. */
+INLINE void enter(struct view w, struct lane *l, uint64_t hash, uint32_t shard, uint32_t bits) {
+    l->hash = hash;
+    l->s = &w.shards[shard];
     l->version = shm_load_acquire(&l->s->version); /* V1 */
-    ask_entry(t, l, shf_hash_dir(l->hash));
+    l->at = shf_directory_entry(shm_load_acquire(&l->s->directory), bits);
+    prefetch(w, l->at);
+}
+INLINE void stay_out(struct lane *l) { l->hash = 0, l->at = NOWHERE; }
+
+INLINE void key_begin(struct view w, struct lane *l, const struct shf_bytes *key) {
+    if (SHF_UNLIKELY(key->data == NULL || key->len > SHF_RECORD_LENGTH_MASK)) {
+        stay_out(l);
+        return;
+    }
+    uint64_t h = shf__hash(&w.t->hash, key->data, key->len);
+    enter(w, l, h, shf_hash_shard(h), shf_hash_dir(h));
 }
 
-INLINE void key_match(const struct shf_table *t, size_t size, struct lane *l) {
+INLINE void key_match(struct view w, struct lane *l) {
     l->state = SINGLE;
     if (SHF_UNLIKELY(l->at == NOWHERE)) return;
-    const shf_au64 *bucket = words_at(t, l->at);
+    const shf_au64 *bucket = words_at(w, l->at);
     uint32_t bits = shf_match_tag(bucket, shf_hash_tag(l->hash)), delta = shf_hash_delta(l->hash);
     if (SHF_LIKELY(bits != 0)) {
-        ask_record(t, size, l, shm_load_acquire(&bucket[__builtin_ctz(bits)]));
+        ask_record(w, l, shm_load_acquire(&bucket[__builtin_ctz(bits)]));
         return;
     }
     if (SHF_UNLIKELY(shm_load_relaxed(bucket) & SHF_FLAG_STASH)) return;
     l->state = ABSENT;
     if (shm_load_relaxed(&bucket[delta & 7]) & SHF_FLAG_OVERFLOW) {
         to_second(l, SHF_LINE);
-        prefetch(t, l->at);
+        prefetch(w, l->at);
     }
 }
 
-INLINE void key_second(const struct shf_table *t, size_t size, struct lane *l) {
-    const shf_au64 *bucket = words_at(t, l->at);
+INLINE void key_second(struct view w, struct lane *l) {
+    const shf_au64 *bucket = words_at(w, l->at);
     uint32_t bits = shf_match_tag(bucket, shf_hash_tag(l->hash) | SHF_ROLE);
     l->state = ABSENT;
-    if (bits != 0) ask_record(t, size, l, shm_load_acquire(&bucket[__builtin_ctz(bits)]));
+    if (bits != 0) ask_record(w, l, shm_load_acquire(&bucket[__builtin_ctz(bits)]));
 }
 
-INLINE int key_finish(const struct shf_table *t, const struct lane *l, const struct shf_bytes *key, void *buf,
-                      size_t cap, size_t *len) {
-    if (SHF_UNLIKELY(l->state == SINGLE)) return SHF_CHANGED;
-    if (l->state == ABSENT) return is_absent(l);
-    struct shf_wanted w = shf_wanted_key(key->data, key->len);
-    const shf_au64 *record = words_at(t, l->at);
+INLINE int key_finish(struct view w, const struct lane *l, const struct shf_bytes *key, void *buf, size_t cap,
+                      size_t *len) {
+    if (l->state != FOUND) return l->state == ABSENT ? is_absent(l) : SHF_CHANGED;
+    struct shf_wanted k = {key->data, key->len, 0, 0};
+    const shf_au64 *record = words_at(w, l->at);
     uint64_t word0 = shm_load_relaxed(record);
     struct shf_found f = {.record = (shf_au64 *)(uintptr_t)record, .word0 = word0,
                           .vlen = word0 >> 14 & SHF_RECORD_LENGTH_MASK};
-    if (SHF_UNLIKELY(f.vlen > cap || !shf_key_equal(&f, &w))) return SHF_CHANGED;
-    copy_value(record, key->len, (size_t)f.vlen, buf);
+    if (SHF_LIKELY(k.klen >= 4)) { /* one compare for kind, key length, and its first four bytes; the rest below */
+        uint64_t want = k.klen | (uint64_t)SHF_KIND_RECORD << 28 | (uint64_t)shf_load32(k.key) << 32;
+        if (SHF_UNLIKELY(((word0 ^ want) & ~((uint64_t)SHF_RECORD_LENGTH_MASK << 14)) != 0)) return SHF_CHANGED;
+    } else {
+        k = shf_wanted_key(k.key, k.klen);
+    }
+    if (SHF_UNLIKELY(f.vlen > cap || !shf_key_equal(&f, &k))) return SHF_CHANGED;
+    copy_value(record, k.klen, (size_t)f.vlen, buf);
     if (SHF_UNLIKELY(!holds(l))) return SHF_CHANGED;
     *len = (size_t)f.vlen;
     return SHF_OK;
@@ -178,27 +192,23 @@ INLINE int key_finish(const struct shf_table *t, const struct lane *l, const str
 
 INLINE uint32_t lane_bits(const struct lane *l) { return (uint32_t)(l->hash >> 41) & 0x7fff; }
 
-INLINE void uid_begin(const struct shf_table *t, struct lane *l, uint64_t uid) {
+INLINE void uid_begin(struct view w, struct lane *l, uint64_t uid) {
     uint32_t shard = (uint32_t)(uid >> 56);
-    l->hash = uid, l->at = NOWHERE;
-    if (SHF_UNLIKELY(uid >> 32 == 0 || shard >= SHF_SHARD_COUNT)) return;
-    l->s = &t->shards[shard];
-    l->version = shm_load_acquire(&l->s->version); /* V1 */
-    ask_entry(t, l, lane_bits(l));
+    if (SHF_UNLIKELY(uid >> 32 == 0 || shard >= SHF_SHARD_COUNT)) stay_out(l);
+    else enter(w, l, uid, shard, (uint32_t)(uid >> 41) & 0x7fff);
 }
 
-INLINE void uid_match(const struct shf_table *t, size_t size, struct lane *l) {
+INLINE void uid_match(struct view w, struct lane *l) {
     l->state = SINGLE;
     if (SHF_UNLIKELY(l->at == NOWHERE)) return;
-    uint64_t word = shm_load_acquire(words_at(t, l->at));
+    uint64_t word = shm_load_acquire(words_at(w, l->at));
     l->state = ABSENT;
-    if (SHF_LIKELY((word & SHF_REF_MASK) != 0 && shf_word_dir(word) == lane_bits(l))) ask_record(t, size, l, word);
+    if (SHF_LIKELY((word & SHF_REF_MASK) != 0 && shf_word_dir(word) == lane_bits(l))) ask_record(w, l, word);
 }
 
-INLINE int uid_finish(const struct shf_table *t, const struct lane *l, int checked, void *buf, size_t cap, size_t *len) {
-    if (SHF_UNLIKELY(l->state == SINGLE)) return SHF_CHANGED;
-    if (l->state == ABSENT) return is_absent(l);
-    const shf_au64 *record = words_at(t, l->at);
+INLINE int uid_finish(struct view w, const struct lane *l, int checked, void *buf, size_t cap, size_t *len) {
+    if (l->state != FOUND) return l->state == ABSENT ? is_absent(l) : SHF_CHANGED;
+    const shf_au64 *record = words_at(w, l->at);
     uint64_t word0 = shm_load_relaxed(record);
     size_t n = word0 >> 14 & SHF_RECORD_LENGTH_MASK, klen = word0 & SHF_RECORD_LENGTH_MASK;
     if (SHF_UNLIKELY(n > cap || (word0 >> 28 & 15) != SHF_KIND_RECORD)) return SHF_CHANGED;
@@ -207,7 +217,7 @@ INLINE int uid_finish(const struct shf_table *t, const struct lane *l, int check
         unsigned char key[16];
         if (SHF_UNLIKELY(klen > sizeof key)) return SHF_CHANGED;
         shf__record_key(&f, key, klen);
-        if (SHF_UNLIKELY((uint32_t)shf__hash(&t->hash, key, klen) != (uint32_t)l->hash)) return is_absent(l);
+        if (SHF_UNLIKELY((uint32_t)shf__hash(&w.t->hash, key, klen) != (uint32_t)l->hash)) return is_absent(l);
     }
     copy_value(record, klen, n, buf);
     if (SHF_UNLIKELY(!holds(l))) return SHF_CHANGED;
@@ -218,18 +228,18 @@ INLINE int uid_finish(const struct shf_table *t, const struct lane *l, int check
 /* ---- fixed lengths ------------------------------------------------------------------------------------ */
 /* x is a constant where this is inlined for the commonest lengths. */
 
-INLINE void cell_begin(const struct shf_table *t, struct lane *l, struct shf_fixed x, const struct shf_bytes *key) {
-    l->hash = 0, l->at = NOWHERE;
-    if (SHF_UNLIKELY(key->data == NULL || key->len != x.key)) return;
-    l->hash = shf__hash(&t->hash, key->data, x.key);
-    l->s = &t->shards[shf_hash_shard(l->hash)];
-    l->version = shm_load_acquire(&l->s->version); /* V1 */
-    ask_entry(t, l, shf_hash_dir(l->hash));
+INLINE void cell_begin(struct view w, struct lane *l, struct shf_fixed x, const struct shf_bytes *key) {
+    if (SHF_UNLIKELY(key->data == NULL || key->len != x.key)) {
+        stay_out(l);
+        return;
+    }
+    uint64_t h = shf__hash(&w.t->hash, key->data, x.key);
+    enter(w, l, h, shf_hash_shard(h), shf_hash_dir(h));
 }
 
 /* One bucket: FOUND, ABSENT, SECOND (asked for), SINGLE. */
-INLINE void cell_bucket(const struct shf_table *t, struct lane *l, struct shf_fixed x, const void *key, int second) {
-    const shf_au64 *bucket = words_at(t, l->at);
+INLINE void cell_bucket(struct view w, struct lane *l, struct shf_fixed x, const void *key, int second) {
+    const shf_au64 *bucket = words_at(w, l->at);
     uint64_t version = x.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
     uint64_t header = shm_load_acquire(bucket);                     /* C1, B2 */
     uint64_t bits = shf_cell_match(header, l->hash);
@@ -246,26 +256,25 @@ INLINE void cell_bucket(const struct shf_table *t, struct lane *l, struct shf_fi
         if (SHF_UNLIKELY(version % 2 != 0)) l->state = SINGLE;
         l->word = version;
         l->distance = (uint32_t)(cell - bucket);
-        prefetch(t, l->at + l->distance * 8);
-        prefetch(t, l->at + (l->distance + x.cell_words - 1) * 8);
+        prefetch(w, l->at + l->distance * 8);
+        prefetch(w, l->at + (l->distance + x.cell_words - 1) * 8);
         return;
     }
     l->state = SHF_UNLIKELY(header & SHF_CELL_STASH) ? SINGLE : ABSENT;
     if (!second && l->state == ABSENT && (header & shf_cell_overflow(shf_hash_delta(l->hash))) != 0) {
         to_second(l, x.bucket_bytes);
-        prefetch(t, l->at);
+        prefetch(w, l->at);
     }
 }
 
-INLINE int cell_finish(const struct shf_table *t, const struct lane *l, struct shf_fixed x, const void *key, void *buf,
-                       size_t cap, size_t *len) {
-    if (SHF_UNLIKELY(l->state == SINGLE)) return SHF_CHANGED;
-    if (l->state == ABSENT) return is_absent(l);
+INLINE int cell_finish(struct view w, const struct lane *l, struct shf_fixed x, const void *key, void *buf, size_t cap,
+                       size_t *len) {
+    if (l->state != FOUND) return l->state == ABSENT ? is_absent(l) : SHF_CHANGED;
     if (SHF_UNLIKELY(cap < x.value)) return SHF_CHANGED;
     if (x.narrow) {
         shf_store_tail(buf, l->word, x.value);
     } else {
-        const shf_au64 *bucket = words_at(t, l->at), *cell = bucket + l->distance;
+        const shf_au64 *bucket = words_at(w, l->at), *cell = bucket + l->distance;
         if (SHF_UNLIKELY(!shf_cell_has_key(x, cell, key))) return SHF_CHANGED;
         shm_copy_out(buf, cell, 0, x.value);
         shf_fence_acquire();                                                       /* B3 */
@@ -277,18 +286,19 @@ INLINE int cell_finish(const struct shf_table *t, const struct lane *l, struct s
 }
 
 /* By UID all is known after the entry: the bucket's first line and the cell's. l->at: the segment. */
-INLINE void cell_uid_locate(const struct shf_table *t, size_t size, struct lane *l) {
-    struct shf_fixed x = t->fixed;
+INLINE void cell_uid_locate(struct view w, struct lane *l) {
+    struct shf_fixed x = w.t->fixed;
     uint32_t index = (uint32_t)(l->hash >> 32) & 511, i = index % SHF_BUCKET_SLOTS;
-    locate(t, size, l, x.segment_pages, 0);
+    locate(w, l, x.segment_pages, 0);
     uint64_t bucket = l->at + (uint64_t)(index / SHF_BUCKET_SLOTS) * x.bucket_bytes;
-    prefetch(t, bucket);
-    if (!x.narrow) prefetch(t, bucket + (2 + (i - 1) * x.cell_words) * 8);
+    prefetch(w, bucket);
+    if (!x.narrow) prefetch(w, bucket + (2 + (i - 1) * x.cell_words) * 8);
 }
-INLINE int cell_uid_finish(struct shf_table *t, const struct lane *l, int checked, void *buf, size_t cap, size_t *len) {
+INLINE int cell_uid_finish(struct view w, const struct lane *l, int checked, void *buf, size_t cap, size_t *len) {
+    struct shf_table *t = w.t;
     uint64_t copy[SHF_CELL_WORDS_MAX], h = 0;
     if (SHF_UNLIKELY(l->at == NOWHERE || cap < t->fixed.value)) return SHF_CHANGED;
-    int rc = shf__cells_copy(t, (struct shf_shm_shard *)(uintptr_t)l->s, words_at(t, l->at),
+    int rc = shf__cells_copy(t, (struct shf_shm_shard *)(uintptr_t)l->s, words_at(w, l->at),
                              (uint32_t)(l->hash >> 32) & 511, copy, &h);
     if (SHF_UNLIKELY(rc == SHF_CHANGED)) return rc;
     if (rc != SHF_FOUND || shf_hash_dir(h) != lane_bits(l) || &t->shards[shf_hash_shard(h)] != l->s ||
@@ -316,61 +326,61 @@ struct gets {
 enum way { KEY, UID, CELL, CELL_UID };
 #define BY_KEY(way) ((way) == KEY || (way) == CELL)
 
-INLINE void get_begin(const struct shf_table *t, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g,
-                      size_t i) {
-    if (way == KEY) key_begin(t, l, &g->keys[i]);
-    else if (way == CELL) cell_begin(t, l, x, &g->keys[i]);
-    else uid_begin(t, l, g->uids != NULL ? (uint64_t)g->uids[i] << 32 : g->checked[i]);
+INLINE void get_begin(struct view w, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i) {
+    if (way == KEY) key_begin(w, l, &g->keys[i]);
+    else if (way == CELL) cell_begin(w, l, x, &g->keys[i]);
+    else uid_begin(w, l, g->uids != NULL ? (uint64_t)g->uids[i] << 32 : g->checked[i]);
 }
-INLINE void get_locate(const struct shf_table *t, size_t size, struct lane *l, enum way way, struct shf_fixed x) {
+INLINE void get_locate(struct view w, struct lane *l, enum way way, struct shf_fixed x) {
     if (way == CELL_UID) {
-        cell_uid_locate(t, size, l);
+        cell_uid_locate(w, l);
         return;
     }
-    if (way == CELL) locate(t, size, l, x.segment_pages, first_bucket(l->hash, x.bucket_bytes));
-    else locate(t, size, l, 1, way == KEY ? first_bucket(l->hash, SHF_LINE) : (l->hash >> 32 & 511) * 8);
-    prefetch(t, l->at);
+    if (way == CELL) locate(w, l, x.segment_pages, first_bucket(l->hash, x.bucket_bytes));
+    else locate(w, l, 1, way == KEY ? first_bucket(l->hash, SHF_LINE) : (l->hash >> 32 & 511) * 8);
+    prefetch(w, l->at);
 }
-INLINE void get_match(const struct shf_table *t, size_t size, struct lane *l, enum way way, struct shf_fixed x,
-                      const struct gets *g, size_t i) {
+INLINE void get_match(struct view w, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i) {
     if (way == KEY) {
-        key_match(t, size, l);
+        key_match(w, l);
     } else if (way == UID) {
-        uid_match(t, size, l);
+        uid_match(w, l);
     } else if (way == CELL) {
-        if (SHF_LIKELY(l->at != NOWHERE)) cell_bucket(t, l, x, g->keys[i].data, 0);
+        if (SHF_LIKELY(l->at != NOWHERE)) cell_bucket(w, l, x, g->keys[i].data, 0);
         else l->state = SINGLE;
     }
 }
-INLINE void get_second(const struct shf_table *t, size_t size, struct lane *l, enum way way, struct shf_fixed x,
-                       const struct gets *g, size_t i) {
-    if (l->state != SECOND) return;
-    if (way == KEY) key_second(t, size, l);
-    else cell_bucket(t, l, x, g->keys[i].data, 1);
+INLINE void get_second(struct view w, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i) {
+    if (SHF_LIKELY(l->state != SECOND)) return;
+    if (way == KEY) key_second(w, l);
+    else cell_bucket(w, l, x, g->keys[i].data, 1);
 }
-INLINE int get_finish(struct shf_table *t, const struct lane *l, enum way way, struct shf_fixed x, const struct gets *g,
-                      size_t i, void *buf, size_t cap, size_t *len) {
-    int rc;
-    if (way == KEY) rc = key_finish(t, l, &g->keys[i], buf, cap, len);
-    else if (way == UID) rc = uid_finish(t, l, g->checked != NULL, buf, cap, len);
-    else if (way == CELL) rc = cell_finish(t, l, x, g->keys[i].data, buf, cap, len);
-    else rc = cell_uid_finish(t, l, g->checked != NULL, buf, cap, len);
-    if (SHF_LIKELY(rc >= 0)) return rc;
-    if (BY_KEY(way)) return shf_table_get(t, g->keys[i].data, g->keys[i].len, buf, cap, len);
+static __attribute__((noinline)) int get_single(struct shf_table *t, const struct gets *g, size_t i, void *buf, size_t cap,
+                                                size_t *len) {
+    if (g->keys != NULL) return shf_table_get(t, g->keys[i].data, g->keys[i].len, buf, cap, len);
     if (g->uids != NULL) return shf_table_get_by_uid(t, g->uids[i], buf, cap, len);
     return shf_table_get_by_checked_uid(t, g->checked[i], buf, cap, len);
 }
+INLINE int get_finish(struct view w, const struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i,
+                      void *buf, size_t cap, size_t *len) {
+    if (way == KEY) return key_finish(w, l, &g->keys[i], buf, cap, len);
+    if (way == UID) return uid_finish(w, l, g->checked != NULL, buf, cap, len);
+    if (way == CELL) return cell_finish(w, l, x, g->keys[i].data, buf, cap, len);
+    return cell_uid_finish(w, l, g->checked != NULL, buf, cap, len);
+}
 /* SHF_OK: on to the next key. */
-INLINE int get_answer(struct shf_table *t, const struct lane *l, enum way way, struct shf_fixed x, struct gets *g,
-                      size_t i) {
+INLINE int get_answer(struct view w, const struct lane *l, enum way way, struct shf_fixed x, struct gets *g, size_t i) {
     size_t len = 0;
-    struct shf_value *v = g->out != NULL ? &g->out[i] : NULL;
-    int rc = get_finish(t, l, way, x, g, i, v != NULL ? v->data : g->buf, v != NULL ? v->cap : g->cap, &len);
-    if (SHF_UNLIKELY(rc < 0)) return rc;
-    if (v != NULL) {
+    int rc;
+    if (g->out != NULL) {
+        struct shf_value *v = &g->out[i];
+        rc = get_finish(w, l, way, x, g, i, v->data, v->cap, &len);
+        if (SHF_UNLIKELY(rc < 0) && (rc = get_single(w.t, g, i, v->data, v->cap, &len)) < 0) return rc;
         v->code = rc, v->len = len;
         return SHF_OK;
     }
+    rc = get_finish(w, l, way, x, g, i, g->buf, g->cap, &len);
+    if (SHF_UNLIKELY(rc < 0) && (rc = get_single(w.t, g, i, g->buf, g->cap, &len)) < 0) return rc;
     g->lens[i] = rc == SHF_NOT_FOUND ? SHF_NO_VALUE : len;
     if (SHF_UNLIKELY(rc == SHF_TRUNCATED)) return rc;
     if (len != 0) g->buf += len, g->cap -= len;
@@ -380,25 +390,25 @@ INLINE int get_answer(struct shf_table *t, const struct lane *l, enum way way, s
 /* Inlined with constants for `way` and, where it pays, x. */
 INLINE int get_way(struct shf_table *t, size_t n, enum way way, struct shf_fixed x, struct gets *g, size_t *done) {
     struct lane lanes[2][GROUP];
-    size_t size = size_now(t);
+    struct view w = view_of(t);
     uint32_t m = at_most_group(n), turn = 0, next;
-    for (uint32_t j = 0; j < m; j++) get_begin(t, &lanes[0][j], way, x, g, j);
+    for (uint32_t j = 0; j < m; j++) get_begin(w, &lanes[0][j], way, x, g, j);
     shf__batch_pause();
-    for (uint32_t j = 0; j < m; j++) get_locate(t, size, &lanes[0][j], way, x);
+    for (uint32_t j = 0; j < m; j++) get_locate(w, &lanes[0][j], way, x);
     for (size_t i = 0; i < n; i += m, m = next, turn ^= 1) {
         struct lane *l = lanes[turn], *ahead = lanes[turn ^ 1];
         next = at_most_group(n - i - m);
         shf__batch_pause();
-        for (uint32_t j = 0; j < m; j++) get_match(t, size, &l[j], way, x, g, i + j);
+        for (uint32_t j = 0; j < m; j++) get_match(w, &l[j], way, x, g, i + j);
         shf__batch_pause();
-        for (uint32_t j = 0; j < next; j++) get_begin(t, &ahead[j], way, x, g, i + m + j);
+        for (uint32_t j = 0; j < next; j++) get_begin(w, &ahead[j], way, x, g, i + m + j);
         shf__batch_pause();
-        for (uint32_t j = 0; BY_KEY(way) && j < m; j++) get_second(t, size, &l[j], way, x, g, i + j);
-        size = size_now(t);
-        for (uint32_t j = 0; j < next; j++) get_locate(t, size, &ahead[j], way, x);
+        for (uint32_t j = 0; BY_KEY(way) && j < m; j++) get_second(w, &l[j], way, x, g, i + j);
+        w = view_of(t);
+        for (uint32_t j = 0; j < next; j++) get_locate(w, &ahead[j], way, x);
         shf__batch_pause();
         for (uint32_t j = 0; j < m; j++) {
-            int rc = get_answer(t, &l[j], way, x, g, i + j);
+            int rc = get_answer(w, &l[j], way, x, g, i + j);
             if (SHF_UNLIKELY(rc != SHF_OK)) {
                 *done = i + j;
                 return rc;
@@ -464,64 +474,66 @@ INLINE const struct shf_bytes *change_key(const struct changes *c, int put, size
     return put ? &c->pairs[i].key : &c->keys[i];
 }
 
-INLINE void change_begin(const struct shf_table *t, struct lane *l, const struct shf_bytes *key) {
-    l->hash = 0, l->at = NOWHERE, l->state = SINGLE;
+INLINE void change_begin(struct view w, struct lane *l, const struct shf_bytes *key) {
+    const struct shf_table *t = w.t;
+    stay_out(l);
+    l->state = SINGLE;
     if (SHF_UNLIKELY((key->data == NULL && key->len != 0) || key->len > UINT32_MAX)) return;
-    l->hash = shf__hash(&t->hash, key->data, key->len);
-    l->s = &t->shards[shf_hash_shard(l->hash)];
+    uint64_t h = shf__hash(&t->hash, key->data, key->len);
+    enter(w, l, h, shf_hash_shard(h), shf_hash_dir(h));
     l->state = ABSENT;
-    ask_entry(t, l, shf_hash_dir(l->hash));
     __builtin_prefetch(&l->s->word, 1, 3);
     if (!shf_is_fixed(t)) __builtin_prefetch(&l->s->new_word, 1, 3);
 }
-INLINE void change_locate(const struct shf_table *t, size_t size, struct lane *l, int put) {
+INLINE void change_locate(struct view w, struct lane *l, int put) {
+    const struct shf_table *t = w.t;
     if (SHF_UNLIKELY(l->state == SINGLE)) return;
     uint32_t bytes = shf_is_fixed(t) ? t->fixed.bucket_bytes : SHF_LINE;
-    locate(t, size, l, shf_segment_pages(t), first_bucket(l->hash, bytes));
-    prefetch_write(t, l->at);
-    if (put && !shf_is_fixed(t)) prefetch_write(t, shm_load_relaxed(&l->s->head)); /* where a record will be written */
+    locate(w, l, shf_segment_pages(t), first_bucket(l->hash, bytes));
+    prefetch_write(w, l->at);
+    if (put && !shf_is_fixed(t)) prefetch_write(w, shm_load_relaxed(&l->s->head)); /* where a record will be written */
 }
 /* The candidate's record, for the comparison, and its page's map entry: if it dies, that counts the dead. */
-INLINE void change_ask_record(struct shf_table *t, uint64_t word) {
+INLINE void change_ask_record(struct view w, uint64_t word) {
     uint64_t at = shf_word_offset(word);
-    prefetch(t, at);
-    __builtin_prefetch(shf__pages_entry(&t->region, (uint32_t)(at / SHF_PAGE)), 1, 3);
+    prefetch(w, at);
+    __builtin_prefetch(shf__pages_entry(&w.t->region, (uint32_t)(at / SHF_PAGE)), 1, 3);
 }
 /* Wide cells: the candidate's line, else that of the first empty one. */
-INLINE void change_match_cell(const struct shf_table *t, struct lane *l) {
-    struct shf_fixed x = t->fixed;
-    const shf_au64 *bucket = words_at(t, l->at);
+INLINE void change_match_cell(struct view w, struct lane *l) {
+    struct shf_fixed x = w.t->fixed;
+    const shf_au64 *bucket = words_at(w, l->at);
     uint64_t header = shm_load_relaxed(bucket);
     uint64_t bits = shf_cell_match(header, l->hash), wanted = bits != 0 ? bits : shf_cell_empty(header);
     if (!x.narrow && wanted != 0) {
         const shf_au64 *cell = shf_cell(x, bucket, (uint64_t)__builtin_ctzll(wanted));
-        prefetch_write(t, l->at + (uint64_t)(cell - bucket) * 8);
+        prefetch_write(w, l->at + (uint64_t)(cell - bucket) * 8);
     }
     if (bits == 0 && (header & shf_cell_overflow(shf_hash_delta(l->hash))) != 0) {
         to_second(l, x.bucket_bytes);
-        prefetch_write(t, l->at);
+        prefetch_write(w, l->at);
     }
 }
-INLINE void change_match(struct shf_table *t, struct lane *l) {
+INLINE void change_match(struct view w, struct lane *l) {
     if (SHF_UNLIKELY(l->at == NOWHERE)) return;
-    if (shf_is_fixed(t)) {
-        change_match_cell(t, l);
+    if (shf_is_fixed(w.t)) {
+        change_match_cell(w, l);
         return;
     }
-    const shf_au64 *bucket = words_at(t, l->at);
+    const shf_au64 *bucket = words_at(w, l->at);
     uint32_t bits = shf_match_tag(bucket, shf_hash_tag(l->hash)), delta = shf_hash_delta(l->hash);
     if (bits != 0) {
-        change_ask_record(t, shm_load_relaxed(&bucket[__builtin_ctz(bits)]));
+        change_ask_record(w, shm_load_relaxed(&bucket[__builtin_ctz(bits)]));
     } else if (shm_load_relaxed(&bucket[delta & 7]) & SHF_FLAG_OVERFLOW) {
         to_second(l, SHF_LINE);
-        prefetch_write(t, l->at);
+        prefetch_write(w, l->at);
     }
 }
-INLINE void change_second(struct shf_table *t, const struct lane *l) {
-    if (l->state != SECOND || shf_is_fixed(t)) return;
-    const shf_au64 *bucket = words_at(t, l->at);
+INLINE void change_second(struct view w, const struct lane *l) {
+    if (l->state != SECOND || shf_is_fixed(w.t)) return;
+    const shf_au64 *bucket = words_at(w, l->at);
     uint32_t bits = shf_match_tag(bucket, shf_hash_tag(l->hash) | SHF_ROLE);
-    if (bits != 0) change_ask_record(t, shm_load_relaxed(&bucket[__builtin_ctz(bits)]));
+    if (bits != 0) change_ask_record(w, shm_load_relaxed(&bucket[__builtin_ctz(bits)]));
 }
 INLINE int change_one(struct shf_table *t, const struct lane *l, int put, const struct changes *c, size_t i) {
     const struct shf_bytes *key = change_key(c, put, i);
@@ -538,17 +550,17 @@ INLINE int change_one(struct shf_table *t, const struct lane *l, int put, const 
 /* Inlined with a constant for `put`. *changed = how many calls returned SHF_OK. */
 INLINE int change_many(struct shf_table *t, size_t n, int put, const struct changes *c, size_t *changed, size_t *done) {
     struct lane lanes[2][GROUP];
-    size_t size = size_now(t);
+    struct view w = view_of(t);
     uint32_t m = at_most_group(n), turn = 0, next;
-    for (uint32_t j = 0; j < m; j++) change_begin(t, &lanes[0][j], change_key(c, put, j));
-    for (uint32_t j = 0; j < m; j++) change_locate(t, size, &lanes[0][j], put);
+    for (uint32_t j = 0; j < m; j++) change_begin(w, &lanes[0][j], change_key(c, put, j));
+    for (uint32_t j = 0; j < m; j++) change_locate(w, &lanes[0][j], put);
     for (size_t i = 0; i < n; i += m, m = next, turn ^= 1) {
         struct lane *l = lanes[turn], *ahead = lanes[turn ^ 1];
         next = at_most_group(n - i - m);
-        for (uint32_t j = 0; j < m; j++) change_match(t, &l[j]);
-        for (uint32_t j = 0; j < next; j++) change_begin(t, &ahead[j], change_key(c, put, i + m + j));
-        for (uint32_t j = 0; j < m; j++) change_second(t, &l[j]);
-        for (uint32_t j = 0; j < next; j++) change_locate(t, size, &ahead[j], put);
+        for (uint32_t j = 0; j < m; j++) change_match(w, &l[j]);
+        for (uint32_t j = 0; j < next; j++) change_begin(w, &ahead[j], change_key(c, put, i + m + j));
+        for (uint32_t j = 0; j < m; j++) change_second(w, &l[j]);
+        for (uint32_t j = 0; j < next; j++) change_locate(w, &ahead[j], put);
         for (uint32_t j = 0; j < m; j++) {
             int rc = change_one(t, &l[j], put, c, i + j);
             if (SHF_UNLIKELY(rc < 0)) {
@@ -557,7 +569,7 @@ INLINE int change_many(struct shf_table *t, size_t n, int put, const struct chan
             }
             *changed += rc == SHF_OK;
         }
-        size = size_now(t);
+        w = view_of(t);
     }
     *done = n;
     return SHF_OK;
