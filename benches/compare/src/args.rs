@@ -49,6 +49,9 @@ pub(crate) struct TableArgs {
     /// Keys put while the time of each put is taken; default: twice the keys
     #[arg(long, value_parser = count, value_name = "N")]
     pub(crate) tail_keys: Option<u32>,
+    /// shf's tables use huge pages when they are read, as after `Table::use_huge_pages`
+    #[arg(long)]
+    pub(crate) huge_pages: bool,
     /// Print one JSON object a line; the tables for people go to standard error
     #[arg(long)]
     pub(crate) json: bool,
@@ -77,6 +80,8 @@ pub(crate) struct ServeArgs {
     pub(crate) keys: u32,
     #[arg(long)]
     pub(crate) value_bytes: u32,
+    #[arg(long)]
+    pub(crate) huge_pages: bool,
     /// One worker for each core, pinned to it
     #[arg(long, value_delimiter = ',')]
     pub(crate) cores: Vec<usize>,

@@ -70,6 +70,16 @@ impl Window {
     }
 }
 
+/// What all hosts of a run have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting<'a> {
+    /// Where the key files are; each host gets a folder of its own inside.
+    pub(crate) folder: &'a Path,
+    pub(crate) keys: u32,
+    pub(crate) value_bytes: u32,
+    pub(crate) huge_pages: bool,
+}
+
 /// The servers of one unit: one with a thread for each worker, or, if processes share the system, one for each
 /// worker. Its files are removed when it is dropped.
 pub(crate) struct Host {
@@ -79,23 +89,16 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// `folder`: where the key files are; the host gets a folder of its own inside.
-    pub(crate) fn start(
-        unit: Unit,
-        workers: usize,
-        cores: &[usize],
-        folder: &Path,
-        keys: u32,
-        value_bytes: u32,
-    ) -> Result<Self, AnyError> {
+    /// With one core for each worker.
+    pub(crate) fn start(unit: Unit, cores: &[usize], setting: &Setting<'_>) -> Result<Self, AnyError> {
         let shared = unit.system.is_shared();
+        let &Setting { folder, keys, value_bytes, huge_pages } = setting;
         let own = tempfile::tempdir_in(folder)?;
         for name in ["writes.keys", "reads.keys", "absent.keys"] {
             std::os::unix::fs::symlink(folder.join(name), own.path().join(name))?;
         }
         let mut host = Self { servers: Vec::new(), shared, folder: own };
-        let groups: Vec<&[usize]> =
-            if shared { cores[..workers].chunks(1).collect() } else { vec![&cores[..workers]] };
+        let groups: Vec<&[usize]> = if shared { cores.chunks(1).collect() } else { vec![cores] };
         for (i, group) in groups.into_iter().enumerate() {
             let mut command = Command::new(std::env::current_exe()?);
             command
@@ -106,6 +109,9 @@ impl Host {
                 .args(["--cores", &group.iter().map(usize::to_string).collect::<Vec<_>>().join(",")]);
             if i == 0 {
                 command.arg("--create");
+            }
+            if huge_pages {
+                command.arg("--huge-pages");
             }
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
             let input = child.stdin.take().ok_or("no pipe")?;

@@ -8,7 +8,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use crate::args::{self, Dist, System, TableArgs, Workload};
-use crate::host::{Host, Unit, Window};
+use crate::host::{Host, Setting, Unit, Window};
 use crate::report::{Report, Subject};
 use crate::{AnyError, common, keys, machine, plot, room};
 
@@ -38,7 +38,8 @@ pub(crate) fn table(args: &TableArgs) -> Result<(), AnyError> {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
 
-    let description = machine::describe();
+    let mut description = machine::describe();
+    description.insert("shf_in_huge_pages".into(), args.huge_pages.into());
     if args.json {
         println!("{}", serde_json::Value::Object(description.clone()));
     }
@@ -113,7 +114,8 @@ impl<'a> Run<'a> {
         let mut need = room::together(&units, keys, value_bytes);
         room::check(need, &args.folder, keys, value_bytes)?;
         if workloads.contains(&Workload::Tail) {
-            let tail = room::largest(&units, tail_keys, value_bytes);
+            let with_tail: Vec<Unit> = units.iter().copied().filter(|&unit| has_tail(args, unit)).collect();
+            let tail = room::largest(&with_tail, tail_keys, value_bytes);
             room::check(tail, &args.folder, tail_keys, value_bytes)?;
             need.full = need.full.max(tail.full);
         }
@@ -149,9 +151,13 @@ impl<'a> Run<'a> {
         units
     }
 
+    fn setting<'f>(&self, folder: &'f Path, keys: u32) -> Setting<'f> {
+        let huge_pages = self.args.huge_pages;
+        Setting { folder, keys, value_bytes: self.subject.value_bytes, huge_pages }
+    }
+
     fn host(&self, unit: Unit, workers: usize, folder: &Path) -> Result<Host, AnyError> {
-        let Subject { keys, value_bytes, .. } = self.subject;
-        Host::start(unit, workers, &self.cores, folder, keys, value_bytes)
+        Host::start(unit, &self.cores[..workers], &self.setting(folder, self.subject.keys))
     }
 
     /// Puts from empty, in new processes. Returns full hosts for what comes after.
@@ -236,7 +242,7 @@ impl<'a> Run<'a> {
                             pass + 1,
                             args::name(workload)
                         ));
-                        let window = self.window(*unit, pass);
+                        let window = self.window(*unit, pass * 2 + workers as u32);
                         let salt = (pass as u8).wrapping_mul(2).wrapping_add(workers as u8);
                         let times = host.run(workload, window, workers, salt)?;
                         report.add(*unit, workload, workers, window.operations(), times[0]);
@@ -247,8 +253,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Long enough for a figure, another part of the keys in each pass. Databases are slow: a quarter is enough.
-    fn window(&self, unit: Unit, pass: u32) -> Window {
+    /// Long enough for a figure, another part of the keys each time. Databases are slow: a quarter is enough.
+    fn window(&self, unit: Unit, turn: u32) -> Window {
         let keys = self.subject.keys as usize;
         let mut operations = (keys / 4).clamp(500_000, 2_000_000);
         if unit.system.is_database() {
@@ -257,24 +263,20 @@ impl<'a> Run<'a> {
         if operations >= keys {
             return Window { from: 0, to: keys, rounds: operations.div_ceil(keys) };
         }
-        let from = pass as usize % (keys / operations) * operations;
+        let from = turn as usize % (keys / operations) * operations;
         Window { from, to: from + operations, rounds: 1 }
     }
 
-    /// The time of each put, one worker. Three runs for shf, whose targets they are; one for the others;
-    /// databases only if they are named.
+    /// The time of each put, one worker. Three runs for shf, whose targets they are; one for the others.
     fn tails(&self, folder: &Path, report: &mut Report) -> Result<(), AnyError> {
         let all = Window { from: 0, to: self.tail_keys as usize, rounds: 1 };
         for pass in 0..3 {
             for unit in self.order(pass) {
-                let named = self.args.systems.contains(&unit.system);
-                let skipped = unit.system.is_database() && !named || pass > 0 && unit.system != System::Shf;
-                if skipped || !supports(unit, Workload::Tail, 1) {
+                if !has_tail(self.args, unit) || (pass > 0 && unit.system != System::Shf) {
                     continue;
                 }
                 self.progress(&format!("pass {} {unit} tail", pass + 1));
-                let mut host =
-                    Host::start(unit, 1, &self.cores, folder, self.tail_keys, self.subject.value_bytes)?;
+                let mut host = Host::start(unit, &self.cores[..1], &self.setting(folder, self.tail_keys))?;
                 let answer = host.run(Workload::Tail, all, 1, 0)?;
                 report.tail(unit, &answer);
             }
@@ -306,6 +308,12 @@ fn supports(unit: Unit, workload: Workload, workers: usize) -> bool {
         Workload::Tail => workers == 1 && !matches!(system, System::Redb | System::Libmdbx),
         _ => true,
     }
+}
+
+/// Databases take long for it, and have one only if they are named.
+fn has_tail(args: &TableArgs, unit: Unit) -> bool {
+    let left_out = unit.system.is_database() && !args.systems.contains(&unit.system);
+    supports(unit, Workload::Tail, 1) && !left_out
 }
 
 /// The folder of a run. It goes with the run, with an error, and with Ctrl-C.

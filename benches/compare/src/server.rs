@@ -24,6 +24,8 @@ struct Worker {
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), AnyError> {
+    // A long job would outlive a controller that was killed, and keep its memory.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let store = systems::open(args)?;
     let workers: Vec<Worker> = args.cores.iter().map(|&core| Worker::start(core, args, &store)).collect();
     let mut out = std::io::stdout().lock();

@@ -97,6 +97,9 @@ impl<S: Store> Hosted for S {
             keys::read(&args.folder, keys::file_of(job.workload), from, to)?
         };
         let mut value = Value::new(args.value_bytes, job.salt);
+        if !matches!(job.workload, Workload::Put | Workload::PutBatch | Workload::Tail) {
+            self.is_full()?;
+        }
         let mut session = self.session()?;
         let uids = match job.workload {
             Workload::Uid | Workload::UidBatch => session.uids(&keys)?,

@@ -28,6 +28,11 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     fn session(&self) -> Result<Self::Session<'_>, AnyError>;
 
+    /// Called when the table is full, before each piece of work on it; not timed.
+    fn is_full(&self) -> Result<(), AnyError> {
+        Ok(())
+    }
+
     /// Bytes of the system's files, if it has any.
     fn file_bytes(&self) -> Result<Option<u64>, AnyError> {
         Ok(None)

@@ -12,6 +12,7 @@ use crate::workloads::BATCH;
 #[derive(Debug)]
 pub(crate) struct Shf {
     table: Table,
+    huge_pages: bool,
 }
 
 impl Shf {
@@ -22,7 +23,7 @@ impl Shf {
         };
         let path = args.folder.join("table.shf");
         let table = if args.create { options.create(path)? } else { options.open(path)? };
-        Ok(Self { table })
+        Ok(Self { table, huge_pages: args.huge_pages })
     }
 }
 
@@ -36,6 +37,13 @@ impl Store for Shf {
 
     fn session(&self) -> Result<Hand<'_>, AnyError> {
         Ok(Hand { table: &self.table, value: Vec::with_capacity(64), values: Values::new() })
+    }
+
+    fn is_full(&self) -> Result<(), AnyError> {
+        if self.huge_pages {
+            self.table.use_huge_pages()?;
+        }
+        Ok(())
     }
 
     fn file_bytes(&self) -> Result<Option<u64>, AnyError> {
