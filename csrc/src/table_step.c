@@ -94,8 +94,9 @@ static int apply_split(struct shf_table *t, struct shf_shm_shard *s) {
     shf__segment_flags(slots, bit, 0, flags);
     for (uint32_t i = 0; i < SHF_SEGMENT_SLOTS; i++) {
         uint64_t w = shm_load_relaxed(&slots[i]);
-        uint64_t stays = (w & SHF_REF_MASK) != 0 && (shf_word_dir(w) >> bit & 1) == 0 ? w & ~SHF_FLAGS : 0;
-        if ((stays | flags[i]) != w) shm_store_release(&slots[i], stays | flags[i]);
+        uint64_t is = (uint64_t)((w & SHF_REF_MASK) != 0) & ~(w >> (49 + bit)) & 1;
+        uint64_t stays = w & ~SHF_FLAGS & (0 - is);
+        shm_store_release(&slots[i], stays | flags[i]);
     }
     shm_store_relaxed32(&s->run, 0);
     return SHF_OK;
