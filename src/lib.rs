@@ -37,7 +37,7 @@
 //! # Ok::<(), shf::Error>(())
 //! ```
 //!
-//! Many keys at once, two to three times as fast as one by one on a table that is larger than the caches; and fixed
+//! Many keys at once, two to four times as fast as one by one on a table that is larger than the caches; and fixed
 //! lengths, with half the memory and one cache line a get:
 //!
 //! ```

@@ -426,11 +426,12 @@ impl Table {
 }
 
 /// Many keys at once. One call asks the memory for many keys at a time, where single calls wait for one after the
-/// other: on a table that is larger than the caches that is two to three times the rate.
+/// other: on a table that is larger than the caches that is two to four times the rate.
 ///
 /// Any number of keys is fine, 0 too. Each key is an operation of its own, atomic as the single call is; the batch is
-/// **not**: others may see, and a death may leave, the keys up to some point treated. They are treated in order, and a
-/// key that comes twice is treated as if by two calls.
+/// **not**: others may see, and a death may leave, the keys up to some point treated. Changes happen in order, so a key
+/// that comes twice is treated as if by two calls; reads look at each key at a moment of its own, in no particular
+/// order.
 impl Table {
     /// Copies of the values of many keys.
     ///

@@ -97,7 +97,11 @@ fn fills_up_and_recovers(table: &Table) {
         }
         assert_holds(table, &stored);
         // Garbage lies where nothing can be cleaned any more: 4 to 8 in a hundred, 12 at the worst of many tables.
-        assert!(refused * 100 <= victims.len() * 16, "round {round}: {refused} of {} came not back", victims.len());
+        assert!(
+            refused * 100 <= victims.len() * 16,
+            "round {round}: {refused} of {} came not back",
+            victims.len()
+        );
     }
 
     // And so does clearing.

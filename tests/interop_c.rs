@@ -12,7 +12,8 @@ use shf::{Table, TableOptions};
 
 mod common;
 
-/// As C11 and as C++17. `write PATH`, `read PATH`, or `read-fd PATH`, which goes through a descriptor.
+/// As C11 and as C++17. `write PATH`, `read PATH`, or `read-fd PATH`, which goes through a descriptor. `double PATH`: of
+/// fixed lengths.
 const CONSUMER: &str = r#"
 #include <shf.h>
 
@@ -94,6 +95,42 @@ static int read_all(struct shf_table *table)
     return 0;
 }
 
+/* Keys and values of 8 bytes: each of the first 1,000 numbers has its double; then its negative has, too. */
+static int twice(struct shf_table *table)
+{
+    static int64_t keys[1000], negatives[1000], values[1000];
+    static struct shf_bytes names[1000];
+    static struct shf_pair pairs[1000];
+    static size_t lengths[1000];
+    struct shf_table_options options = SHF_TABLE_OPTIONS_INIT;
+    size_t done = 0;
+    int code = shf_table_options(table, &options);
+    if (code != SHF_OK || options.fixed_key != 8 || options.fixed_value != 8)
+        return fail("options", code);
+    for (int i = 0; i < 1000; i++) {
+        keys[i] = i;
+        names[i].data = &keys[i];
+        names[i].len = 8;
+    }
+    code = shf_table_get_many_packed(table, 1000, names, values, sizeof(values), lengths, &done);
+    if (code != SHF_OK || done != 1000)
+        return fail("get_many", code);
+    for (int i = 0; i < 1000; i++) {
+        if (lengths[i] != 8 || values[i] != 2 * keys[i])
+            return fail("a value of the batch", 0);
+        negatives[i] = -1 - keys[i];
+        values[i] = 2 * negatives[i];
+        pairs[i].key.data = &negatives[i];
+        pairs[i].value.data = &values[i];
+        pairs[i].key.len = pairs[i].value.len = 8;
+    }
+    code = shf_table_put_many(table, 1000, pairs, &done);
+    if (code != SHF_OK || done != 1000)
+        return fail("put_many", code);
+    code = shf_table_put(table, "short", 5, "12345678", 8, NULL);
+    return code == SHF_ERR_WRONG_LENGTH ? 0 : fail("a short key", code);
+}
+
 int main(int argc, char **argv)
 {
     struct shf_table *table = NULL;
@@ -110,7 +147,9 @@ int main(int argc, char **argv)
     }
     if (code != SHF_OK)
         return fail("open", code);
-    int status = strcmp(argv[1], "write") == 0 ? write_all(table) : read_all(table);
+    int status = strcmp(argv[1], "double") == 0  ? twice(table)
+                 : strcmp(argv[1], "write") == 0 ? write_all(table)
+                                                 : read_all(table);
     shf_table_close(table);
     return status;
 }
@@ -213,6 +252,18 @@ fn story(installed: &Installed, binary: &Path, what: &str) {
     let table = Table::open(&path).unwrap();
     assert_eq!(table.len().unwrap(), 4_002, "{what}");
     common::assert_consistent(&table);
+
+    let path = folder.path().join("fixed.shf");
+    let fixed = TableOptions::new().fixed(8, 8).create(&path).unwrap();
+    let pair = |number: i64| (number.to_le_bytes(), (2 * number).to_le_bytes());
+    let pairs: Vec<_> = (0..1_000).map(pair).collect();
+    assert_eq!(fixed.put_many(&pairs).unwrap(), 1_000);
+    consumer("double", path.to_str().unwrap());
+    let pairs: Vec<_> = (-1_000..1_000).map(pair).collect();
+    let keys: Vec<_> = pairs.iter().map(|(key, _)| key).collect();
+    let values = fixed.get_many(&keys).unwrap();
+    assert!(values.iter().zip(&pairs).all(|(value, (_, double))| value == Some(double)), "{what}");
+    common::assert_consistent(&fixed);
 
     // The descriptor comes through /proc, so that it need not be inherited.
     let memory = TableOptions::new().anonymous("interop").unwrap();

@@ -7,7 +7,7 @@ use std::{
 
 use shf::{
     AnyUid, CheckedUid, Cursor, Entry, Error, Exchange, HashKind, Inserted, Iter, Position, Report, Stats,
-    Table, TableOptions, Uid,
+    Table, TableOptions, Uid, Values, ValuesIter,
 };
 
 fn sent<T: Send + Sync + 'static>() {}
@@ -24,6 +24,8 @@ fn handles_errors_and_iterators_may_cross_threads() {
     sent::<Exchange>();
     sent::<Stats>();
     sent::<Report>();
+    sent::<Values>();
+    sent::<ValuesIter<'static>>();
 }
 
 #[test]
@@ -32,6 +34,14 @@ fn handles_are_cloned_printed_and_passed_on() {
     fn builder<T: Clone + std::fmt::Debug + Default + Eq>() {}
     handle::<Table>();
     builder::<TableOptions>();
+}
+
+#[test]
+fn values_are_cloned_compared_and_walked_from_both_ends() {
+    fn values<T: Clone + std::fmt::Debug + Default + Eq>() {}
+    fn walk<T: Clone + std::fmt::Debug + ExactSizeIterator + DoubleEndedIterator>() {}
+    values::<Values>();
+    walk::<ValuesIter<'static>>();
 }
 
 #[test]

@@ -231,7 +231,7 @@ class table {
         return uid;
     }
 
-    /* Many keys at once: two to three times the rate of single calls on a table larger than the caches. Each key is
+    /* Many keys at once: two to four times the rate of single calls on a table larger than the caches. Each key is
      * atomic, the batch is not. `keys` is any container whose elements convert to std::string_view without a copy. */
     template <class Keys> values get_many(const Keys &keys) const {
         values out;
