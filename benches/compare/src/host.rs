@@ -155,13 +155,6 @@ impl Host {
         Ok(slowest)
     }
 
-    /// Resident bytes of the first server: now, and at most so far.
-    pub(crate) fn memory(&mut self) -> Result<(u64, u64), AnyError> {
-        let answer = self.servers[0].ask("memory")?;
-        let (now, most) = answer.split_once(' ').ok_or("no two numbers")?;
-        Ok((now.parse()?, most.parse()?))
-    }
-
     /// Bytes of the files, if there are any.
     pub(crate) fn bytes(&mut self) -> Result<Option<u64>, AnyError> {
         Ok(self.servers[0].ask("bytes")?.parse().ok())

@@ -181,14 +181,11 @@ impl<'a> Run<'a> {
                         ));
                         let stays = if last { self.workers_later(unit) } else { None };
                         let mut host = self.host(unit, stays.unwrap_or(0).max(workers), folder)?;
-                        let before = host.memory()?.0;
-                        let times = host.run(workload, all, workers, 0)?;
-                        report.add(unit, workload, workers, all.operations(), times[0]);
+                        let answer = host.run(workload, all, workers, 0)?;
+                        report.add(unit, workload, workers, all.operations(), answer[0]);
                         if workload == Workload::Put && workers == 1 {
-                            let (now, most) = host.memory()?;
                             let file = host.bytes()?;
-                            let grown = |bytes: u64| file.unwrap_or(bytes.saturating_sub(before));
-                            report.bytes(unit, grown(now), grown(most));
+                            report.bytes(unit, file.unwrap_or(answer[1]), file.unwrap_or(answer[2]));
                         }
                         if stays.is_some() {
                             hosts.retain(|(other, _)| *other != unit);
@@ -256,7 +253,7 @@ impl<'a> Run<'a> {
     /// Long enough for a figure, another part of the keys each time. Databases are slow: a quarter is enough.
     fn window(&self, unit: Unit, turn: u32) -> Window {
         let keys = self.subject.keys as usize;
-        let mut operations = (keys / 4).clamp(500_000, 2_000_000);
+        let mut operations = (keys / 5).clamp(400_000, 2_000_000);
         if unit.system.is_database() {
             operations /= 4;
         }

@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! job LINE      prepares a job, answers "ready"; then "start NANOSECONDS", when it begins, answers with the times
-//! memory        resident bytes now, and at most so far
 //! bytes         bytes of the system's files, or "none"
 //! ```
 
@@ -59,7 +58,6 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), AnyError> {
                 let slowest = answers.into_iter().max().ok_or("no worker")?;
                 slowest.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
             }
-            ("memory", _) => format!("{} {}", machine::own_memory("VmRSS"), machine::own_memory("VmHWM")),
             ("bytes", _) => store.bytes()?.map_or_else(|| "none".into(), |bytes| bytes.to_string()),
             _ => return Err(format!("no command {line}").into()),
         };

@@ -133,8 +133,9 @@ impl Target {
 
 /// The table of targets, if anything of shf was measured. They are meant for 10 million random keys of 4+4 bytes.
 pub(crate) fn write(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
-    let targets = targets(report);
-    if targets.iter().all(|target| target.measured.is_none()) {
+    let (targets, others): (Vec<Target>, Vec<Target>) =
+        targets(report).into_iter().partition(|target| target.measured.is_some());
+    if targets.is_empty() {
         return Ok(());
     }
     writeln!(
@@ -150,6 +151,10 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result 
         let measured = target.measured.map_or_else(|| "-".into(), with_unit);
         let (floor, aim) = (plain(target.floor), plain(target.aim));
         writeln!(f, "{:<54}{measured:>11}{floor:>9}{aim:>9}  {}", target.name, target.verdict())?;
+    }
+    if !others.is_empty() {
+        let names: Vec<&str> = others.iter().map(|target| target.name).collect();
+        writeln!(f, "not measured in this run: {}", names.join("; "))?;
     }
     Ok(())
 }

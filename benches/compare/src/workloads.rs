@@ -81,8 +81,8 @@ impl Gate<'_> {
 
 /// A store, whatever it is.
 pub(crate) trait Hosted: Send + Sync {
-    /// Does one worker's part of a job. The answer: nanoseconds since the start of all; for `tail` then the
-    /// quantiles.
+    /// Does one worker's part of a job. The answer: nanoseconds since the start of all; for `put` then the bytes of
+    /// memory that the process grew by, and at most; for `tail` the quantiles.
     fn work(&self, args: &ServeArgs, job: &Job, part: usize, gate: &Gate<'_>) -> Result<Vec<u64>, AnyError>;
 
     fn bytes(&self) -> Result<Option<u64>, AnyError>;
@@ -110,6 +110,7 @@ impl<S: Store> Hosted for S {
         }
 
         let mut found = 0;
+        let before = machine::own_memory("VmRSS");
         let start = gate.wait()?;
         for _ in 0..job.rounds {
             found += match job.workload {
@@ -141,7 +142,12 @@ impl<S: Store> Hosted for S {
         if found != expected {
             return Err(format!("found {found} keys instead of {expected}").into());
         }
-        Ok(vec![time])
+        let mut answer = vec![time];
+        if job.workload == Workload::Put {
+            let grown = |name: &str| machine::own_memory(name).saturating_sub(before);
+            answer.extend([grown("VmRSS"), grown("VmHWM")]);
+        }
+        Ok(answer)
     }
 
     fn bytes(&self) -> Result<Option<u64>, AnyError> {

@@ -29,8 +29,6 @@ impl Libmdbx {
             mode: Mode::ReadWrite(ReadWriteOptions {
                 sync_mode: SyncMode::UtterlyNoSync,
                 max_size: Some(isize::try_from(map_bytes(args))?),
-                // Without a growing step of its own choice it grows by 64 KiB, and spends its time in that.
-                growth_step: Some(64 << 20),
                 ..ReadWriteOptions::default()
             }),
             liforeclaim: true,
