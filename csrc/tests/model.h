@@ -50,11 +50,11 @@ struct shf_table *table_create(const char *name);
 struct shf_table *table_open(const char *name, unsigned flags);
 /* A new table of fixed lengths; hash 0: the default. */
 struct shf_table *table_create_fixed(const char *name, size_t klen, size_t vlen, uint32_t hash);
-/* n keys of klen bytes that meet in one shard, one bucket and, as asked, with one tag or one second bucket too: keys of
- * table_cells.h that are hard to tell apart. */
+/* Keys of klen bytes that meet in one shard, one bucket and, as asked, with one tag or one second bucket too: keys of
+ * table_cells.h that are hard to tell apart. Returns how many: n, fewer only if klen is under 4. */
 #define COLLIDE_TAG 1u
 #define COLLIDE_DELTA 2u
-void colliding_keys(struct shf_table *t, size_t klen, void *keys, size_t n, unsigned how);
+size_t colliding_keys(struct shf_table *t, size_t klen, void *keys, size_t n, unsigned how);
 /* shf_table_check must say OK; keys must agree with len and with a walk. Returns the number of keys. */
 uint64_t table_clean(struct shf_table *t);
 uint64_t table_walk(struct shf_table *t); /* entries seen by shf_table_next */

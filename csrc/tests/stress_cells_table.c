@@ -17,7 +17,7 @@
 
 static const struct shape {
     size_t k, v;
-} shapes[] = {{4, 4}, {12, 8}, {16, 40}, {5, 3}, {9, 9}, {8, 112}};
+} shapes[] = {{4, 4}, {8, 8}, {16, 40}, {5, 3}, {12, 8}, {9, 9}, {8, 112}};
 #define SHAPES (sizeof shapes / sizeof *shapes)
 #define WORKERS 4
 #define WRITERS 2 /* the first of the workers */
@@ -317,7 +317,7 @@ TEST(rivals_beyond_two_buckets) { /* stashed ones, too: fourteen that stay fill 
             good(shf_table_put(t, flat + (size_t)i * klen, klen, val, vlen, NULL), "put");
         }
         for (int i = 0; i < RIVALS; i++) memcpy(rival[i], flat + (size_t)(14 + i) * klen, klen);
-        run_workers(t, rivalry, 3);
+        run_workers(t, rivalry, 6);
         for (int i = 0; i < 14; i++) {
             value_fill(val, vlen, flat + (size_t)i * klen, klen, 1);
             table_has(t, flat + (size_t)i * klen, klen, val, vlen);
@@ -427,7 +427,7 @@ TEST(present_keys_are_never_absent) {
             value_fill(val, vlen, key, klen, 0);
             good(shf_table_put(t, key, klen, val, vlen, NULL), "put");
         }
-        run_workers(t, stay, 9);
+        run_workers(t, stay, 12);
         table_clean(t);
         shf_table_close(t);
     }
@@ -455,7 +455,7 @@ static void clearing(struct worker *w) {
 TEST(clear_beside_the_rest) {
     for (size_t s = 0; s < 3; s++) {
         struct shf_table *t = start(shapes[s]);
-        run_workers(t, clearing, 6);
+        run_workers(t, clearing, 12);
         table_clean(t);
         shf_table_close(t);
     }
@@ -496,7 +496,7 @@ TEST(sums_are_exact) {
     for (size_t s = 0; s < 2; s++) {
         struct shf_table *t = start(of8[s]);
         all_write = 1;
-        run_workers(t, count, 4);
+        run_workers(t, count, 8);
         all_write = 0;
         for (unsigned c = 0; c < 12; c++) {
             unsigned char key[120];
@@ -532,7 +532,7 @@ TEST(one_inserter_and_one_taker_wins) {
     for (size_t s = 0; s < 3; s++) {
         struct shf_table *t = start(shapes[s]);
         all_write = 1;
-        run_workers(t, win, 6);
+        run_workers(t, win, 12);
         all_write = 0;
         CHECK_EQ_INT(board->sum[0] - board->sum[1], table_clean(t));
         shf_table_close(t);

@@ -12,11 +12,9 @@
 
 #ifdef SHF_SMALL
 #define SEGMENTS (2u * 8u) /* shards, deepest directory */
-#define SHARDS 2
 #define MANY 4000u
 #else
-#define SHARDS 256
-#define MANY 150000u
+#define MANY 120000u
 #endif
 #define CELLS 448u /* of a segment */
 
@@ -462,16 +460,14 @@ TEST(equal_tags_and_buckets) {
         unsigned char val[120], out[120];
         uint32_t uid[TAGS + DELTAS];
         for (int set = 0; set < 2; set++) { /* both sets are of the same bucket */
-            size_t want = set ? DELTAS : TAGS;
-            if (k < 4 && SHARDS > 2) want = 3;
-            colliding_keys(t, k, flat, want, set ? COLLIDE_DELTA : COLLIDE_TAG);
+            size_t want = colliding_keys(t, k, flat, set ? DELTAS : TAGS, set ? COLLIDE_DELTA : COLLIDE_TAG);
             for (size_t j = 0; j < want; j++) {
                 size_t o = 0;
                 while (o < n && memcmp(keys[o], flat + j * k, k) != 0) o++;
                 if (o == n) memcpy(keys[n++], flat + j * k, k);
             }
         }
-        for (int round = 0; round < 40; round++) {
+        for (int round = 0; round < 15; round++) {
             for (size_t j = 0; j < n; j++) {
                 value_fill(val, v, keys[j], k, (uint64_t)round);
                 CHECK_EQ_INT(shf_table_put(t, keys[j], k, val, v, &uid[j]), SHF_OK);
@@ -657,7 +653,7 @@ TEST(clear_and_use) {
         struct shf_table *t = table_create_fixed("a", k, v, 0), *r = table_open("a", SHF_RDONLY);
         unsigned char key[120], val[120];
         uint64_t file = 0;
-        for (int round = 0; round < 8; round++) {
+        for (int round = 0; round < 5; round++) {
             for (uint32_t i = 0; i < MANY / 2; i++) {
                 fill_pair(key, val, k, v, i, (uint64_t)round);
                 REQUIRE_EQ_INT(shf_table_put(t, key, k, val, v, NULL), SHF_OK);
@@ -687,7 +683,7 @@ TEST(churn_keeps_the_size) {
         struct shf_table *t = table_create_fixed("a", k, v, 0);
         unsigned char key[120], val[120];
         uint64_t file = 0, range = MANY;
-        for (uint64_t i = 0; i < 8 * range; i++) { /* a window of a quarter of them moves over the keys */
+        for (uint64_t i = 0; i < 4 * range; i++) { /* a window of a quarter of them moves over the keys */
             fill_pair(key, val, k, v, i % range, i);
             REQUIRE_EQ_INT(shf_table_put(t, key, k, val, v, NULL), SHF_OK);
             if (i < range / 4) continue;
@@ -1175,7 +1171,7 @@ static void random_sequence(size_t k, size_t v, uint32_t hash, uint64_t keys, ui
     CHECK_EQ_INT(shf_unlink(temp_path("a")), SHF_OK);
 }
 static void every_shape(uint64_t keys) {
-    uint64_t ops = test_env("SHF_OPS", 200000) / 10;
+    uint64_t ops = test_env("SHF_OPS", 200000) / 20;
     full = 0;
     for (size_t s = 0; s < SHAPES && *test_failures == 0; s++)
         random_sequence(shapes[s].k, shapes[s].v, s % 3 == 1 ? SHF_HASH_SIPHASH13 : SHF_HASH_FOLDED, keys, ops);
