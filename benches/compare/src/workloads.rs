@@ -122,7 +122,8 @@ impl<S: Store> Hosted for S {
                 Workload::UidBatch => session.get_uid_batches(&uids)?,
                 Workload::Replace => done(session.replace_all(&keys, &mut value))?,
                 Workload::Mix => session.mix_all(&keys, &mut value)?,
-                Workload::Limit => done(session.read_lines(to - from))?,
+                // The number is also the seed: two workers must not read the same lines.
+                Workload::Limit => done(session.read_lines(to - from + part))?,
                 Workload::Tail => 0,
             };
         }
