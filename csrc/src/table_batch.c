@@ -288,27 +288,39 @@ INLINE int cell_finish(struct view w, const struct lane *l, struct shf_fixed x, 
 }
 
 /* By UID all is known after the entry: the bucket's first line and the cell's. l->at: the segment. */
-INLINE void cell_uid_locate(struct view w, struct lane *l) {
-    struct shf_fixed x = w.t->fixed;
+INLINE void cell_uid_locate(struct view w, struct lane *l, struct shf_fixed x) {
     uint32_t index = (uint32_t)(l->hash >> 32) & 511, i = index % SHF_BUCKET_SLOTS;
     locate(w, l, x.segment_pages, 0);
     uint64_t bucket = l->at + (uint64_t)(index / SHF_BUCKET_SLOTS) * x.bucket_bytes;
     prefetch(w, bucket);
     if (!x.narrow) prefetch(w, bucket + (2 + (i - 1) * x.cell_words) * 8);
 }
-INLINE int cell_uid_finish(struct view w, const struct lane *l, int checked, void *buf, size_t cap, size_t *len) {
-    struct shf_table *t = w.t;
+/* Is it the cell that the UID means? Its key's hash says which segment it belongs to. */
+INLINE int cell_is_uid(struct view w, const struct lane *l, int checked, uint64_t h) {
+    return shf_hash_dir(h) == lane_bits(l) && &w.shards[shf_hash_shard(h)] == l->s &&
+           (!checked || (uint32_t)h == (uint32_t)l->hash);
+}
+INLINE int cell_uid_finish(struct view w, const struct lane *l, struct shf_fixed x, int checked, void *buf, size_t cap,
+                           size_t *len) {
     uint64_t copy[SHF_CELL_WORDS_MAX], h = 0;
-    if (SHF_UNLIKELY(l->at == NOWHERE || cap < t->fixed.value)) return SHF_CHANGED;
-    int rc = shf__cells_copy(t, (struct shf_shm_shard *)(uintptr_t)l->s, words_at(w, l->at),
-                             (uint32_t)(l->hash >> 32) & 511, copy, &h);
-    if (SHF_UNLIKELY(rc == SHF_CHANGED)) return rc;
-    if (rc != SHF_FOUND || shf_hash_dir(h) != lane_bits(l) || &t->shards[shf_hash_shard(h)] != l->s ||
-        (checked && (uint32_t)h != (uint32_t)l->hash))
-        return is_absent(l);
-    if (t->fixed.value != 0) memcpy(buf, copy, t->fixed.value);
+    uint32_t index = (uint32_t)(l->hash >> 32) & 511, i = index % SHF_BUCKET_SLOTS;
+    if (SHF_UNLIKELY(l->at == NOWHERE || cap < x.value || i == 0)) return SHF_CHANGED;
+    if (x.narrow) {
+        const shf_au64 *bucket = words_at(w, l->at + (uint64_t)(index / SHF_BUCKET_SLOTS) * x.bucket_bytes);
+        uint64_t header = shm_load_acquire(bucket), word = shm_load_acquire(bucket + i), key = word >> 8 * x.value; /* C1, C2 */
+        if (SHF_UNLIKELY(shm_load_relaxed(bucket) != header)) return SHF_CHANGED;                                   /* C3 */
+        if (SHF_UNLIKELY((header >> 8 * i & 0xff) == 0)) return is_absent(l);
+        h = shf__hash(&w.t->hash, &key, x.key);
+        if (SHF_UNLIKELY(!cell_is_uid(w, l, checked, h))) return is_absent(l);
+        shf_store_tail(buf, word, x.value);
+    } else {
+        int rc = shf__cells_copy(w.t, (struct shf_shm_shard *)(uintptr_t)l->s, words_at(w, l->at), index, copy, &h);
+        if (SHF_UNLIKELY(rc == SHF_CHANGED)) return rc;
+        if (rc != SHF_FOUND || !cell_is_uid(w, l, checked, h)) return is_absent(l);
+        if (x.value != 0) memcpy(buf, copy, x.value);
+    }
     if (SHF_UNLIKELY(!holds(l))) return SHF_CHANGED;
-    *len = t->fixed.value;
+    *len = x.value;
     return SHF_OK;
 }
 
@@ -335,7 +347,7 @@ INLINE void get_begin(struct view w, struct lane *l, enum way way, struct shf_fi
 }
 INLINE void get_locate(struct view w, struct lane *l, enum way way, struct shf_fixed x) {
     if (way == CELL_UID) {
-        cell_uid_locate(w, l);
+        cell_uid_locate(w, l, x);
         return;
     }
     if (way == CELL) locate(w, l, x.segment_pages, first_bucket(l->hash, x.bucket_bytes));
@@ -368,7 +380,7 @@ INLINE int get_finish(struct view w, const struct lane *l, enum way way, struct 
     if (way == KEY) return key_finish(w, l, &g->keys[i], buf, cap, len);
     if (way == UID) return uid_finish(w, l, g->checked != NULL, buf, cap, len);
     if (way == CELL) return cell_finish(w, l, x, g->keys[i].data, buf, cap, len);
-    return cell_uid_finish(w, l, g->checked != NULL, buf, cap, len);
+    return cell_uid_finish(w, l, x, g->checked != NULL, buf, cap, len);
 }
 /* SHF_OK: on to the next key. */
 INLINE int get_answer(struct view w, const struct lane *l, enum way way, struct shf_fixed x, struct gets *g, size_t i) {
@@ -428,12 +440,12 @@ INLINE int get_way(struct shf_table *t, size_t n, enum way way, struct shf_fixed
 }
 
 static int get_many(struct shf_table *t, size_t n, struct gets *g, size_t *done) {
-    static const struct shf_fixed four_four = {4, 4, 1, 4, 1, SHF_LINE, 1, 0};
-    struct shf_fixed x = t->fixed;
-    if (g->keys == NULL) return shf_is_fixed(t) ? get_way(t, n, CELL_UID, x, g, done) : get_way(t, n, UID, x, g, done);
-    if (!shf_is_fixed(t)) return get_way(t, n, KEY, x, g, done);
-    if (x.key == 4 && x.value == 4) return get_way(t, n, CELL, four_four, g, done);
-    return get_way(t, n, CELL, x, g, done);
+    int four_four = shf_fixed_is(t, SHF_FOUR_FOUR);
+    if (!shf_is_fixed(t))
+        return g->keys != NULL ? get_way(t, n, KEY, t->fixed, g, done) : get_way(t, n, UID, t->fixed, g, done);
+    if (g->keys == NULL)
+        return four_four ? get_way(t, n, CELL_UID, SHF_FOUR_FOUR, g, done) : get_way(t, n, CELL_UID, t->fixed, g, done);
+    return four_four ? get_way(t, n, CELL, SHF_FOUR_FOUR, g, done) : get_way(t, n, CELL, t->fixed, g, done);
 }
 
 int shf_table_get_many(struct shf_table *t, size_t n, const struct shf_bytes *keys, struct shf_value *out) {
@@ -486,7 +498,7 @@ INLINE void change_begin(struct view w, struct lane *l, const struct shf_bytes *
     const struct shf_table *t = w.t;
     stay_out(l);
     l->state = SINGLE;
-    if (SHF_UNLIKELY((key->data == NULL && key->len != 0) || key->len > UINT32_MAX)) return;
+    if (SHF_UNLIKELY((key->data == NULL && key->len != 0) || key->len - t->key_least > t->key_span)) return;
     uint64_t h = shf__hash(&t->hash, key->data, key->len);
     enter(w, l, h, shf_hash_shard(h), shf_hash_dir(h));
     l->state = ABSENT;
