@@ -177,53 +177,45 @@ int shf__table_get_any(struct shf_table *t, const void *key, size_t klen, void *
 }
 
 #define GET_ARGUMENTS struct shf_table *t, const void *key, size_t klen, void *buf, size_t cap, size_t *vlen
-static __attribute__((noinline)) int get_4_second(GET_ARGUMENTS);
-static __attribute__((noinline)) int get_16_second(GET_ARGUMENTS);
 
-/* The straight way: keys of 4 to 16 bytes, the first candidate of one bucket, and a value that fits; or no candidate at
- * all. The same reads in the same order as shf_find. What is not as expected begins again in get_any, or for the second
- * bucket in the same code made for that, with the same arguments in the same registers: so that nothing need be saved
- * here. How many gets overlap in the processor's window decides the rate (design, 11): each instruction counts. No tag is
- * compared twice (the key decides), one compare for kind, key length and the key's first four bytes; a forged directory
- * word or entry only finds a wrong place inside the file. klen (if 4) and second are constants when inlined. */
-static inline __attribute__((always_inline)) int get_straight(struct shf_table *t, const void *key, size_t klen, void *buf,
-                                                              size_t cap, size_t *vlen, int second) {
+/* The straight way: keys of 4 to 16 bytes, the first candidate of one of two buckets, and a value that fits; or no candidate
+ * at all. The same reads in the same order as shf_find. What is not as expected begins again in get_any. How many gets overlap
+ * in the processor's window decides the rate (design, 11): each instruction counts. No tag is compared twice (the key
+ * decides), one compare for kind, key length and the key's first four bytes, the handle's fields loaded where they are needed
+ * rather than kept; a forged directory word or entry only finds a wrong place inside the file. klen, if 4, is a constant when
+ * inlined. */
+static inline __attribute__((always_inline)) int get_straight(GET_ARGUMENTS) {
     uint64_t h = shf__hash_short(&t->hash, key, klen);
     const struct shf_shm_shard *s = &t->shards[shf_hash_shard(h)];
-    size_t size = atomic_load_explicit(&t->region.size, memory_order_relaxed);
-    const unsigned char *base = t->region.base;
     uint64_t version = shm_load_acquire(&s->version); /* V1 */
-    uint64_t directory = shm_load_acquire(&s->directory);
-    uint64_t at = shf_directory_entry(directory, shf_hash_dir(h));
-    if (SHF_UNLIKELY(at >= size)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
+    uint64_t at = shf_directory_entry(shm_load_acquire(&s->directory), shf_hash_dir(h));
+    if (SHF_UNLIKELY(at >= atomic_load_explicit(&t->region.size, memory_order_relaxed)))
+        return shf__table_get_any(t, key, klen, buf, cap, vlen);
     /* No segment yet is page 0: the header's bytes are nobody's tags, and a record decides by its key. */
-    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(base + at)) * SHF_PAGE;
-    if (SHF_UNLIKELY(at >= size)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
-    uint32_t delta = shf_hash_delta(h), tag = shf_hash_tag32(h);
-    uint64_t line = h >> 29 & 0xfc0;
-    if (second) line ^= (uint64_t)delta * SHF_LINE, tag |= (uint32_t)(SHF_ROLE >> 32);
-    const shf_au64 *bucket = (const shf_au64 *)(const void *)(base + at + line);
+    at = (uint64_t)shm_load_acquire32((const shf_au32 *)(const void *)(t->region.base + at)) * SHF_PAGE;
+    if (SHF_UNLIKELY(at >= atomic_load_explicit(&t->region.size, memory_order_relaxed)))
+        return shf__table_get_any(t, key, klen, buf, cap, vlen);
+    uint32_t tag = shf_hash_tag32(h);
+    at += h >> 29 & 0xfc0;
+    const shf_au64 *bucket = (const shf_au64 *)(const void *)(t->region.base + at);
     uint64_t bits = shf_match_tag(bucket, (uint64_t)tag << 32);
     if (bits == 0) {
-        if (!second) {
-            uint64_t flags = shm_load_relaxed(&bucket[delta & 7]) & SHF_FLAG_OVERFLOW;
-            if (SHF_UNLIKELY(shm_load_relaxed(bucket) & SHF_FLAG_STASH)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
-            if (flags != 0) {
-                /* The second bucket is looked at in a frame of its own: this one's verdict, not in the first, must hold by
-                 * itself. Without it a split in between would hide a key that it took along in its first bucket. */
-                shf_fence_acquire();
-                if (SHF_UNLIKELY(shm_load_relaxed(&s->version) != version)) /* V2 */
-                    return shf__table_get_any(t, key, klen, buf, cap, vlen);
-                return klen == 4 ? get_4_second(t, key, klen, buf, cap, vlen) : get_16_second(t, key, klen, buf, cap, vlen);
-            }
+        uint32_t delta = shf_hash_delta(h);
+        if (SHF_UNLIKELY(shm_load_relaxed(bucket) & SHF_FLAG_STASH)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
+        if (shm_load_relaxed(&bucket[delta & 7]) & SHF_FLAG_OVERFLOW) { /* the second bucket, in the same frame */
+            bucket = (const shf_au64 *)(const void *)(t->region.base + (at ^ (uint64_t)delta * SHF_LINE));
+            bits = shf_match_tag(bucket, (uint64_t)(tag | (uint32_t)(SHF_ROLE >> 32)) << 32);
         }
-        shf_fence_acquire();
-        if (SHF_LIKELY(shm_load_relaxed(&s->version) == version)) return SHF_NOT_FOUND; /* V2 */
-        return shf__table_get_any(t, key, klen, buf, cap, vlen);
+        if (bits == 0) {
+            shf_fence_acquire();
+            if (SHF_LIKELY(shm_load_relaxed(&s->version) == version)) return SHF_NOT_FOUND; /* V2 */
+            return shf__table_get_any(t, key, klen, buf, cap, vlen);
+        }
     }
-    at = shm_load_acquire(&bucket[__builtin_ctzll(bits)]) << 26 >> 23; /* its reference, in bytes */
-    if (SHF_UNLIKELY(at + SHF_RECORD_REACH > size)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
-    const shf_au64 *record = (const shf_au64 *)(const void *)(base + at);
+    at = shm_load_acquire(&bucket[__builtin_ctz((uint32_t)bits)]) << 26 >> 23; /* its reference, in bytes */
+    if (SHF_UNLIKELY(at + SHF_RECORD_REACH > atomic_load_explicit(&t->region.size, memory_order_relaxed)))
+        return shf__table_get_any(t, key, klen, buf, cap, vlen);
+    const shf_au64 *record = (const shf_au64 *)(const void *)(t->region.base + at);
     uint64_t word0 = shm_load_relaxed(record);
     uint64_t want = klen | (uint64_t)SHF_KIND_RECORD << 28 | (uint64_t)shf_load32(key) << 32;
     uint64_t n = word0 >> 14 & SHF_RECORD_LENGTH_MASK;
@@ -246,12 +238,7 @@ static inline __attribute__((always_inline)) int get_straight(struct shf_table *
     *vlen = n;
     return SHF_OK;
 }
-static int get_4_second(GET_ARGUMENTS) {
-    (void)klen;
-    return get_straight(t, key, 4, buf, cap, vlen, 1);
-}
-static int get_16_second(GET_ARGUMENTS) { return get_straight(t, key, klen, buf, cap, vlen, 1); }
-static __attribute__((noinline)) int get_16(GET_ARGUMENTS) { return get_straight(t, key, klen, buf, cap, vlen, 0); }
+static __attribute__((noinline)) int get_16(GET_ARGUMENTS) { return get_straight(t, key, klen, buf, cap, vlen); }
 
 int shf__table_get_short(GET_ARGUMENTS) {
     if (SHF_UNLIKELY(klen - 4 > 12)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
@@ -259,7 +246,7 @@ int shf__table_get_short(GET_ARGUMENTS) {
     if (SHF_UNLIKELY(buf == NULL)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
     if (SHF_UNLIKELY(vlen == NULL)) return shf__table_get_any(t, key, klen, buf, cap, vlen);
     if (klen != 4) return get_16(t, key, klen, buf, cap, vlen);
-    return get_straight(t, key, 4, buf, cap, vlen, 0);
+    return get_straight(t, key, 4, buf, cap, vlen);
 }
 
 int shf_table_get(GET_ARGUMENTS) {
