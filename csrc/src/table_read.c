@@ -287,8 +287,8 @@ int shf_table_uid(struct shf_table *t, const void *key, size_t klen, uint32_t *u
     return find_uid(t, key, klen, uid, &h);
 }
 int shf_table_checked_uid(struct shf_table *t, const void *key, size_t klen, uint64_t *uid) {
-    uint64_t h;
-    uint32_t u;
+    uint64_t h = 0;
+    uint32_t u = 0;
     SHF_CHECK_ARGS(t != NULL && (key != NULL || klen == 0) && uid != NULL);
     int rc = find_uid(t, key, klen, &u, &h);
     if (rc == SHF_OK) *uid = (uint64_t)u << 32 | (uint32_t)h;
