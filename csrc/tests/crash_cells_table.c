@@ -19,6 +19,7 @@
 #define CRASH_SINGLES 40 /* a split has thousands of stores that are all alike */
 #endif
 #define CRASH_PAIRS 7
+#define CRASH_SHARE 3 /* the kinds of cells */
 #include "crash_model.h"
 #include "table_cells.h"
 
@@ -573,7 +574,7 @@ static void set_question(enum look look, int key) {
 }
 static void pauses(size_t klen, size_t vlen) {
     static struct trace traces[LOOKS][2]; /* of something that is not there; that is */
-    uint64_t reads = test_env("SHF_PAUSES", 60) * LOOKS, reached[3] = {0};
+    uint64_t reads = test_env("SHF_PAUSES", TEST_SANITIZED ? 15 : 60) * LOOKS, reached[3] = {0};
     rivals(klen, vlen);
     for (int i = 0; i < LOOKS; i++) traces[i][0].n = traces[i][1].n = 0;
     P.q.uid = 1;
@@ -660,7 +661,7 @@ static void taken_back(size_t klen, size_t vlen, int company) {
             *(l.rc == SHF_OK ? &hi : &lo) = mid;
         }
         uint64_t from = hi > 30 ? hi - 30 : 0, to = there.n - 1;
-        uint64_t chance = (to - from) * 10 / 300 + 1; /* about 300 of them */
+        uint64_t chance = (to - from) * 10 / (TEST_SANITIZED ? 15 : 300) + 1; /* about so many of them */
         for (uint64_t at = from; at <= to && *test_failures == 0; at++)
             for (uint64_t j = 0; j <= 12 && *test_failures == 0; j += 1 + j / 4) {
                 if (!all && test_rng() % chance) continue;

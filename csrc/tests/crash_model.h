@@ -11,7 +11,7 @@
  *             operation recovers; B it opens the file afterwards. Then the parent must find everything right.
  * HOW MANY    Every k up to SHF_CRASH_SINGLES of them (default CRASH_SINGLES; 0: all): a third of them the last ones, the
  *             others spread by the seed. All (k, j) if they are few, else SHF_CRASH_PAIRS of them by the seed (default
- *             CRASH_PAIRS); SHF_CRASH_FULL=1: all of both.
+ *             CRASH_PAIRS); SHF_CRASH_FULL=1: all of both. CRASH_SHARE scenarios that are nearly the same share a number.
  * LENGTHS     begin() for variable ones, begin_fixed() for fixed ones: then every key and value has that length, whatever
  *             a scenario says.
  */
@@ -568,8 +568,10 @@ static uint64_t version_in(const unsigned char *file) {
     return shm_load_relaxed(&s.version);
 }
 static void play(void) {
-    uint64_t budget = test_env("SHF_CRASH_PAIRS", CRASH_PAIRS), all = test_env("SHF_CRASH_FULL", 0), k = 1, stores = 0;
-    uint64_t killed_before = killed, pairs_before = pairs, singles = all ? 0 : test_env("SHF_CRASH_SINGLES", CRASH_SINGLES);
+    uint64_t budget = test_env("SHF_CRASH_PAIRS", CRASH_PAIRS * CRASH_SHARE) / CRASH_SHARE;
+    uint64_t singles = test_env("SHF_CRASH_SINGLES", CRASH_SINGLES * CRASH_SHARE) / CRASH_SHARE;
+    uint64_t all = test_env("SHF_CRASH_FULL", 0), k = 1, stores = 0, killed_before = killed, pairs_before = pairs;
+    if (all) singles = 0;
     prepare();
     CHECK(deaths(UINT64_C(1) << 40, 0, 0, 0, NULL)); /* it lives, and counts its stores */
     uint64_t points = shared->stores, tail = singles / 3;
@@ -613,7 +615,7 @@ static void play(void) {
             int attached = S.alone ? 0 : (int)(test_rng() % 2);
             stores = 0;
             deaths(k, 1, 0, attached, &stores); /* how many stores are there to die at? */
-            for (int i = 0; i < 7 && stores && !*test_failures; i++) {
+            for (int i = 0; i < 7 && stores && pairs - pairs_before < budget && !*test_failures; i++) {
                 uint64_t j = 1 + test_rng() % stores, none;
                 deaths(k, 1, j, attached, &none);
             }

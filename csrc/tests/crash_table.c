@@ -12,6 +12,7 @@
 #define CRASH_SINGLES 400 /* a clear of 256 shards has 12,000 stores */
 #endif
 #define CRASH_PAIRS 80
+#define CRASH_SHARE 1
 #include "crash_model.h"
 
 /* ---- the scenarios ---- */
