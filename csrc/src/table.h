@@ -89,7 +89,8 @@
  *
  * LOCK ORDER byte R < shard(i) < shard(j > i) < allocator; grow alone.
  * PROOF      csrc/tests/crash_table.c (dies at every store, again in the recovery), validate_table.c (model),
- *            stress_table.c (torn and lost reads), hostile_table.c (edited images)
+ *            stress_table.c (torn and lost reads), stress_paused_table.c (a reader paused at every load, while segments
+ *            split and cells change), hostile_table.c (edited images); the same for fixed lengths in *_cells_table.c
  */
 #ifndef SHF_TABLE_H
 #define SHF_TABLE_H
