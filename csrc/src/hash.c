@@ -3,7 +3,7 @@
  * hash.c - keyed 64-bit hashes of byte strings, and the header's checksum
  *
  * WHAT       Two keyed hashes; which one is in the header, so a file keeps its hash for ever. Both are part of
- *            format 1: their values are pinned by test vectors, and do not depend on machine or compiler.
+ *            the format: their values are pinned by test vectors, and do not depend on machine or compiler.
  * NOT        Message authentication. FOLDED keeps somebody who does not know the seed from choosing keys that
  *            collide; whoever can read the file knows the seed (SIPHASH13 or not).
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * layout.h - every structure in shared memory: format version 1
+ * layout.h - every structure in shared memory: format version 2
  *
  * UNITS      page = 4,096 bytes of the file, whatever the machine's page size; page numbers are 32 bits.
  *            unit = 8 bytes. Offsets and page numbers, never pointers. 64-bit, little-endian.
@@ -51,7 +51,7 @@
 #define SHF_PAGE 4096u
 #define SHF_LINE 64u
 #define SHF_MAGIC UINT64_C(0x31304e4f49474853) /* "SHGION01", little-endian */
-#define SHF_FORMAT 1u
+#define SHF_FORMAT 2u
 #define SHF_BYTE_ORDER_MARK 0x01020304u
 #define SHF_KIND_TABLE 1u
 

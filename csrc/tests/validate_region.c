@@ -41,7 +41,7 @@ TEST(a_new_file) {
     CHECK_EQ_INT(files_in_folder(), 1);
 
     struct shf_shm_header *h = r.header;
-    CHECK(h->magic == SHF_MAGIC && h->format == 1 && h->kind == SHF_KIND_TABLE && h->features == 0);
+    CHECK(h->magic == SHF_MAGIC && h->format == SHF_FORMAT && h->kind == SHF_KIND_TABLE && h->features == 0);
     CHECK(memcmp(&h->magic, "SHGION01", 8) == 0);
     CHECK(h->byte_order == SHF_BYTE_ORDER_MARK && h->page_size == 4096 && h->geometry == SHF_GEOMETRY);
     CHECK(h->seed[0] != 0 && h->seed[1] != 0 && h->seed[0] != h->seed[1]);
@@ -225,7 +225,7 @@ TEST(headers_that_do_not_fit) {
         for (int seal = 0; seal < 2; seal++) {
             WRONG(magic, 5, seal, SHF_ERR_INCOMPATIBLE, "is not a shf file");
             WRONG(magic, other_end, seal, SHF_ERR_INCOMPATIBLE, "other byte order");
-            WRONG(format, 2, seal, SHF_ERR_INCOMPATIBLE, "format version 2 (0x2), expected 1");
+            WRONG(format, 1, seal, SHF_ERR_INCOMPATIBLE, "format version 1 (0x1), expected 2");
             WRONG(kind, 9, seal, SHF_ERR_INCOMPATIBLE, "kind 9 (0x9), expected 1");
             WRONG(features, 1, seal, SHF_ERR_INCOMPATIBLE, "feature bits 1");
             WRONG(byte_order, 0x04030201, seal, SHF_ERR_INCOMPATIBLE, "byte order mark");
