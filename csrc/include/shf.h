@@ -112,8 +112,8 @@ struct shf_table_options {
     uint32_t mode;            /* permission bits at creation, whatever the umask; default 0600. When opening a
                                * file of another owner: the group/other write bits that are acceptable */
     uint64_t max_bytes;       /* hard limit of the file; default min(2 TiB, 2 x RAM); rounded up to 4,096 */
-    uint32_t fixed_key;       /* every key has this many bytes, at least 1, and every value the many of the next; */
-    uint32_t fixed_value;     /* together at most 120. Both 0: variable lengths. Fixed ones lie in the index itself:
+    uint32_t fixed_key;       /* every key has exactly this many bytes, at least 1, and every value */
+    uint32_t fixed_value;     /* this many; together at most 120. Both 0: variable. Fixed ones lie in the index itself:
                                * one cache line less a get, and for short ones half the memory. The index begins with
                                * 256 segments of 448 keys, as soon as there are some hundred keys: 1 MiB up to 8
                                * bytes together, 2 MiB with 8 + 8, 15 MiB with 120; so it pays for larger tables */

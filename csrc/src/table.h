@@ -251,12 +251,14 @@ static inline uint64_t shf_value_offset(uint64_t word0, uint64_t vlen) {
 static inline int shf_in_one_word(uint64_t word0, uint64_t vlen) {
     return !shf_is_large(word0) && shf_value_offset(word0, vlen) % 8 + vlen <= 8;
 }
-static inline void shf_store_in_word(shf_au64 *record, uint64_t word0, const void *val, uint64_t vlen) {
-    uint64_t at = shf_value_offset(word0, vlen), shift = 8 * (at % 8);
-    if (vlen == 0) return;
+/* Replaces the vlen bytes from bit `shift` of a word, that lie in it, with one store. */
+static inline void shf_store_bytes(shf_au64 *word, uint64_t shift, const void *val, uint64_t vlen) {
     uint64_t mask = (vlen == 8 ? ~UINT64_C(0) : (UINT64_C(1) << 8 * vlen) - 1) << shift;
-    shf_au64 *word = record + at / 8;
     shm_store_release(word, (shm_load_relaxed(word) & ~mask) | shf_load_tail(val, vlen) << shift);
+}
+static inline void shf_store_in_word(shf_au64 *record, uint64_t word0, const void *val, uint64_t vlen) {
+    uint64_t at = shf_value_offset(word0, vlen);
+    if (vlen != 0) shf_store_bytes(record + at / 8, 8 * (at % 8), val, vlen);
 }
 
 /* What an operation is about: a key, or a UID (plain or with its check). */

@@ -39,20 +39,6 @@ uint64_t shf__cells_hash(const struct shf_table *t, const shf_au64 *cell) {
 
 /* ---- finding ------------------------------------------------------------------------------------------- */
 
-static inline uint64_t segment_bytes(const struct shf_table *t) { return (uint64_t)t->fixed.segment_pages * SHF_PAGE; }
-
-/* The segment of these directory bits: SHF_FOUND, ABSENT (none yet), NONSENSE. */
-static inline int find_segment(struct shf_table *t, struct shf_shm_shard *s, uint32_t dir, struct shf_found *f) {
-    uint64_t directory = shm_load_acquire(&s->directory);
-    shf_au32 *entries = shf__table_entries(t, s, directory);
-    f->segment = NULL;
-    if (SHF_UNLIKELY(entries == NULL)) return SHF_NONSENSE;
-    f->segment_page = shm_load_acquire32(&entries[dir >> (directory & 15)]);
-    if (SHF_UNLIKELY(f->segment_page == 0)) return SHF_ABSENT_KEY;
-    f->segment = shf__region_at(&t->region, (uint64_t)f->segment_page * SHF_PAGE, segment_bytes(t));
-    return SHF_LIKELY(f->segment != NULL) ? SHF_FOUND : SHF_NONSENSE;
-}
-
 static inline int found_at(struct shf_table *t, uint64_t tag, shf_au64 *bucket, uint32_t b, uint32_t i, struct shf_found *f) {
     f->slot = bucket;
     f->record = shf_cell(t->fixed, bucket, i);
@@ -75,7 +61,7 @@ static inline int search(struct shf_table *t, uint64_t h, const void *key, uint3
 
 int shf__cells_find(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key, struct shf_found *f) {
     uint32_t b1 = shf_hash_b1(h), delta = shf_hash_delta(h), b2 = b1 ^ delta;
-    int rc = find_segment(t, s, shf_hash_dir(h), f);
+    int rc = shf_cells_segment(t, s, shf_hash_dir(h), f);
     if (SHF_UNLIKELY(rc != SHF_FOUND)) return rc;
     if (search(t, h, key, b1, f) == SHF_FOUND) return SHF_FOUND;
     uint64_t flags = shm_load_relaxed(shf_cells_bucket(t->fixed, f->segment, b1));
@@ -90,7 +76,7 @@ int shf__cells_find(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, co
 
 int shf__cells_find_uid(struct shf_table *t, struct shf_shm_shard *s, const struct shf_target *g, struct shf_found *f) {
     uint32_t index = g->uid & 511, i = index & 7, dir = g->uid >> 9 & 0x7fff;
-    int rc = i == 0 ? SHF_ABSENT_KEY : find_segment(t, s, dir, f);
+    int rc = i == 0 ? SHF_ABSENT_KEY : shf_cells_segment(t, s, dir, f);
     if (rc != SHF_FOUND) return rc;
     shf_au64 *bucket = shf_cells_bucket(t->fixed, f->segment, index / SHF_BUCKET_SLOTS);
     if ((shm_load_relaxed(bucket) >> 8 * i & 0xff) == 0) return SHF_ABSENT_KEY;
@@ -143,7 +129,7 @@ static int split(struct shf_table *t, struct shf_shm_shard *s, uint32_t depth, u
     *need = t->fixed.segment_pages;
     int rc = shf__pages_take(&t->pages, &s->run, SHF_PAGE_SEGMENT, shf_shard_number(t, s), *need, &page);
     if (rc != SHF_OK) return rc;
-    shf_au64 *to = shf__region_at(&t->region, (uint64_t)page * SHF_PAGE, segment_bytes(t));
+    shf_au64 *to = shf__region_at(&t->region, (uint64_t)page * SHF_PAGE, shf_cells_segment_bytes(t));
     shf_au32 *entries = shf__table_entries(t, s, shm_load_relaxed(&s->directory));
     if (to == NULL || entries == NULL) return shf__region_corrupt(&t->region, "page map: run outside of the file", page);
     shf__cells_sides(t, f->segment, bit, sides);
@@ -228,7 +214,7 @@ static int place(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, struc
     uint32_t b1 = shf_hash_b1(h), delta = shf_hash_delta(h), b2 = b1 ^ delta;
     for (;;) {
         struct shf_found f;
-        int rc = find_segment(t, s, shf_hash_dir(h), &f);
+        int rc = shf_cells_segment(t, s, shf_hash_dir(h), &f);
         if (SHF_UNLIKELY(rc == SHF_NONSENSE)) return shf__region_corrupt(&t->region, "segment", f.segment_page);
         if (SHF_UNLIKELY(rc == SHF_ABSENT_KEY)) {
             rc = shf__table_first_segment(t, s, &p->need);
@@ -342,12 +328,7 @@ static inline __attribute__((always_inline)) void new_cell(struct shf_table *t, 
 /* A value of at most 8 bytes: one store. */
 static inline void replace_short(struct shf_fixed x, shf_au64 *cell, const void *val) {
     if (x.value == 0) return; /* a set of keys */
-    if (!x.narrow) {
-        shm_store_release(cell, shf_load_tail(val, x.value));
-        return;
-    }
-    uint64_t mask = (UINT64_C(1) << 8 * x.value) - 1; /* narrow: at most 7 */
-    shm_store_release(cell, (shm_load_relaxed(cell) & ~mask) | shf_load_tail(val, x.value));
+    shf_store_bytes(cell, 0, val, x.value);
 }
 
 int shf__cells_store(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key, const void *val,

@@ -156,6 +156,19 @@ static inline int shf_cell_has_key(struct shf_fixed x, const shf_au64 *cell, con
     return n == 0 || shm_load_relaxed(cell) == shf_load_tail(k, n);
 }
 
+static inline uint64_t shf_cells_segment_bytes(const struct shf_table *t) { return (uint64_t)t->fixed.segment_pages * SHF_PAGE; }
+/* The segment of these directory bits, f->segment and its page: SHF_FOUND, ABSENT (none yet), NONSENSE. */
+static inline int shf_cells_segment(struct shf_table *t, struct shf_shm_shard *s, uint32_t dir, struct shf_found *f) {
+    uint64_t directory = shm_load_acquire(&s->directory);
+    shf_au32 *entries = shf__table_entries(t, s, directory);
+    f->segment = NULL;
+    if (SHF_UNLIKELY(entries == NULL)) return SHF_NONSENSE;
+    f->segment_page = shm_load_acquire32(&entries[dir >> (directory & 15)]);
+    if (SHF_UNLIKELY(f->segment_page == 0)) return SHF_ABSENT_KEY;
+    f->segment = shf__region_at(&t->region, (uint64_t)f->segment_page * SHF_PAGE, shf_cells_segment_bytes(t));
+    return SHF_LIKELY(f->segment != NULL) ? SHF_FOUND : SHF_NONSENSE;
+}
+
 /* The geometry of these lengths: 1; 0 = they cannot be. */
 int shf__cells_geometry(uint32_t key, uint32_t value, struct shf_fixed *x);
 /* Pages of the object area, redo records included; 0 = lengths that cannot be. */

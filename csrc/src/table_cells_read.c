@@ -53,24 +53,14 @@ static int look_bucket(struct shf_table *t, struct shf_shm_shard *s, const shf_a
     return SHF_ABSENT_KEY;
 }
 
-/* FOUND, ABSENT, NONSENSE. */
-static int look_segment(struct shf_table *t, struct shf_shm_shard *s, uint32_t dir, const shf_au64 **segment) {
-    uint64_t directory = shm_load_acquire(&s->directory);
-    shf_au32 *entries = shf__table_entries(t, s, directory);
-    if (SHF_UNLIKELY(entries == NULL)) return SHF_NONSENSE;
-    uint32_t page = shm_load_acquire32(&entries[dir >> (directory & 15)]);
-    if (page == 0) return SHF_ABSENT_KEY;
-    *segment = shf__region_at(&t->region, (uint64_t)page * SHF_PAGE, (uint64_t)t->fixed.segment_pages * SHF_PAGE);
-    return *segment != NULL ? SHF_FOUND : SHF_NONSENSE;
-}
-
 static int look_key(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key,
                     uint64_t copy[SHF_CELL_WORDS_MAX], uint32_t *index) {
     uint32_t b1 = shf_hash_b1(h), delta = shf_hash_delta(h), b2 = b1 ^ delta;
-    const shf_au64 *segment = NULL;
+    struct shf_found f;
     uint64_t flags1, flags2;
-    int rc = look_segment(t, s, shf_hash_dir(h), &segment);
+    int rc = shf_cells_segment(t, s, shf_hash_dir(h), &f);
     if (rc != SHF_FOUND) return rc;
+    const shf_au64 *segment = f.segment;
     rc = look_bucket(t, s, segment, b1, h, key, copy, index, &flags1);
     if (rc != SHF_ABSENT_KEY || (flags1 & (shf_cell_overflow(delta) | SHF_CELL_STASH)) == 0) return rc;
     rc = look_bucket(t, s, segment, b2, h, key, copy, index, &flags2);
@@ -94,11 +84,11 @@ int shf__cells_copy(struct shf_table *t, struct shf_shm_shard *s, const shf_au64
 
 static int look_uid(struct shf_table *t, struct shf_shm_shard *s, const struct shf_target *g,
                     uint64_t copy[SHF_CELL_WORDS_MAX]) {
-    const shf_au64 *segment = NULL;
+    struct shf_found f;
     uint32_t dir = g->uid >> 9 & 0x7fff;
     uint64_t h = 0;
-    int rc = look_segment(t, s, dir, &segment);
-    if (rc == SHF_FOUND) rc = shf__cells_copy(t, s, segment, g->uid & 511, copy, &h);
+    int rc = shf_cells_segment(t, s, dir, &f);
+    if (rc == SHF_FOUND) rc = shf__cells_copy(t, s, f.segment, g->uid & 511, copy, &h);
     if (rc != SHF_FOUND) return rc;
     return shf_hash_dir(h) == dir && shf_hash_shard(h) == shf_shard_number(t, s) &&
                    (!g->checked || (uint32_t)h == (uint32_t)g->hash)
