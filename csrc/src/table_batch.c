@@ -112,17 +112,6 @@ INLINE int holds(const struct lane *l) {
 }
 INLINE int is_absent(const struct lane *l) { return SHF_LIKELY(holds(l)) ? SHF_NOT_FOUND : SHF_CHANGED; }
 
-INLINE void copy_value(const shf_au64 *record, size_t klen, size_t n, void *buf) {
-    size_t off = n == 8 ? 8 : 4 + klen;
-    if (SHF_LIKELY((off & 7) == 0 && n <= 8)) {
-        uint64_t v = shm_load_relaxed(record + off / 8);
-        if (n == 4) memcpy(buf, &v, 4);
-        else shf_store_tail(buf, v, n);
-    } else {
-        shm_copy_out(buf, record, off, n);
-    }
-}
-
 /* ---- get by key --------------------------------------------------------------------------------------- */
 /* The finishes return SHF_OK with *len; SHF_NOT_FOUND or SHF_CHANGED (let the single call answer) with *len left alone. */
 
@@ -184,7 +173,7 @@ INLINE int key_finish(struct view w, const struct lane *l, const struct shf_byte
         k = shf_wanted_key(k.key, k.klen);
     }
     if (SHF_UNLIKELY(f.vlen > cap || !shf_key_equal(&f, &k))) return SHF_CHANGED;
-    copy_value(record, k.klen, (size_t)f.vlen, buf);
+    shf_copy_value(record, k.klen, (size_t)f.vlen, buf);
     if (SHF_UNLIKELY(!holds(l))) return SHF_CHANGED;
     *len = (size_t)f.vlen;
     return SHF_OK;
@@ -221,7 +210,7 @@ INLINE int uid_finish(struct view w, const struct lane *l, int checked, void *bu
         shf__record_key(&f, key, klen);
         if (SHF_UNLIKELY((uint32_t)shf__hash(&w.t->hash, key, klen) != (uint32_t)l->hash)) return is_absent(l);
     }
-    copy_value(record, klen, n, buf);
+    shf_copy_value(record, klen, n, buf);
     if (SHF_UNLIKELY(!holds(l))) return SHF_CHANGED;
     *len = n;
     return SHF_OK;

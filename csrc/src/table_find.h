@@ -117,6 +117,18 @@ static inline __attribute__((always_inline)) int shf_key_equal(const struct shf_
     return n == 0 || ((shm_load_relaxed(r) ^ shf_load_tail(k, n)) & ((UINT64_C(1) << (8 * n)) - 1)) == 0;
 }
 
+/* Copies the value of a record in a chunk; one word, if it lies in one at its beginning. */
+static inline __attribute__((always_inline)) void shf_copy_value(const shf_au64 *record, size_t klen, size_t n, void *buf) {
+    size_t off = n == 8 ? 8 : 4 + klen;
+    if (SHF_LIKELY((off & 7) == 0 && n - 1 < 8)) { /* not 0: there may be no word behind the key */
+        uint64_t v = shm_load_relaxed(record + off / 8);
+        if (n == 4) memcpy(buf, &v, 4);
+        else shf_store_tail(buf, v, n);
+    } else {
+        shm_copy_out(buf, record, off, n);
+    }
+}
+
 /* The candidates of one bucket of f->segment. */
 static inline __attribute__((always_inline)) int shf_search_bucket(struct shf_table *t, size_t size, const struct shf_wanted *w, uint32_t bucket,
                                     uint64_t want, struct shf_found *f) {

@@ -124,12 +124,7 @@ int shf__read_large(struct shf_read *r, const struct shf_target *g, const struct
 /* Copies the value of f. 1, or 0 = again. */
 static inline int copy_value(struct shf_read *r, const struct shf_target *g, const struct shf_found *f, void *buf) {
     if (SHF_UNLIKELY(shf_is_large(f->word0))) return shf__read_large(r, g, f, buf, f->vlen, NULL, NULL);
-    if (f->vlen == 8) {
-        uint64_t v = shm_load_relaxed(f->record + 1);
-        memcpy(buf, &v, 8);
-    } else {
-        shm_copy_out(buf, f->record, 4 + shf_record_klen(f->word0), f->vlen);
-    }
+    shf_copy_value(f->record, shf_record_klen(f->word0), (size_t)f->vlen, buf);
     return 1;
 }
 int shf__copy_value(struct shf_read *r, const struct shf_target *g, const struct shf_found *f, void *buf) {
