@@ -38,17 +38,18 @@
  *    W2 relaxed   as W1.
  *
  * WAITING    Spin a little (the holder of a shard needs about a microsecond). Then, each round: look at the word; ask
- *            for the owner's life; set W; sleep 2 ms, doubling to 100 ms, with jitter; 2 ms again after a wake. So a
+ *            for the owner's life; set W; sleep 2 ms, doubling to 16 ms, with jitter; 2 ms again after a wake. So a
  *            death is seen before the first sleep, and else at the end of one sleep.
  *            The unlocking exchange clears W and wakes one. Whoever slept retakes with W, as others may still sleep;
  *            at worst that is one wake for nobody. A wake is lost when its receiver dies before it retakes, or if the
- *            unlocker dies between exchange and wake: costs one sleep, at most 100 ms.
- *            S, one watches: 1,000 sleepers that each wake ten times a second take 15 % of a CPU (measured; with S
- *            0.6 %). So whoever has waited for half a second sets S and goes on so; or finds S set, and sleeps 4 s (or
- *            to its deadline) at a time. Who leaves the queue and has seen S, by a take or a deadline, wakes one more
- *            (wake_watcher): S is clear now, so that one sets it and watches. The death of a holder is seen in 100 ms
- *            as before; if the watcher dies just before, it may take 4 s. A passer who never waited does not know
- *            of S, but the one that the unlock before it woke finds the word held, and watches.
+ *            unlocker dies between exchange and wake: costs one sleep.
+ *            S, one watches: 1,000 sleepers that each wake ten times a second take 15 % of a CPU (measured). So
+ *            whoever has waited for 50 ms, which only a stopped holder or a slow disk explains, sets S and goes on so;
+ *            or finds S set, and sleeps 500 ms (or to its deadline) at a time. Who leaves the queue and has seen S, by
+ *            a take or a deadline, wakes one more (wake_watcher): S is clear now, so that one sets it and watches. The
+ *            death of a holder is seen in 16 ms as before; if the watcher died too, it may take 500 ms. A passer who
+ *            never waited does not know of S, but the one that the unlock before it woke finds the word held, and
+ *            watches.
  *            FUTEX_WAIT and FUTEX_WAKE are the shared kind: the waker is another process.
  *
  * INVARIANTS (numbers are used by tests)
@@ -73,9 +74,9 @@
 
 #define SPINS 100
 #define NAP_FIRST_NS UINT64_C(2000000)
-#define NAP_LAST_NS UINT64_C(100000000)
-#define ONE_WATCHES_NS UINT64_C(500000000)
-#define NAP_LONG_NS UINT64_C(4000000000)
+#define NAP_LAST_NS UINT64_C(16000000)
+#define ONE_WATCHES_NS UINT64_C(50000000)
+#define NAP_LONG_NS UINT64_C(500000000)
 #define WATCHED 1u /* S */
 #define DEFAULT_TIMEOUT_NS UINT64_C(10000000000)
 

@@ -137,7 +137,7 @@ static void many_waiters(unsigned n_handles) {
            ms);
     CHECK_EQ_INT(plain, n);
     CHECK(ms < 1000 || TEST_SANITIZED);
-    CHECK(idle < 2 || TEST_SANITIZED); /* over 10 s: 0.6 */
+    CHECK(idle < 50 || TEST_SANITIZED); /* 4; all of them asking: 90 */
     pthread_attr_destroy(&small);
     down(n_handles);
 }
@@ -167,7 +167,7 @@ TEST(a_queue_of_takers_that_die) {
     snprintf(path, sizeof path, "%s", region.path);
     CHECK_EQ_INT(shf__lock(&handles[0], word, NULL), SHF_OK);
     for (int i = 0; i < TAKERS; i++) pid[i] = fork_child(take_and_die, path);
-    usleep(900000); /* one watches, the others sleep for seconds */
+    usleep(900000); /* one watches, the others sleep long */
     CHECK_EQ_INT(atomic_load(word), shf__registry_owner(&handles[0]) << 2 | 3);
     uint64_t start = test_now_ns();
     shf__unlock(word);
@@ -175,7 +175,7 @@ TEST(a_queue_of_takers_that_die) {
     double ms = (double)(test_now_ns() - start) / 1e6;
     printf("  %d takers died in turn, in %.0f ms\n", TAKERS, ms);
     CHECK_EQ_INT(atomic_load(takes), TAKERS);
-    CHECK(ms < 110 * TAKERS || TEST_SANITIZED);
+    CHECK(ms < 1000 * TAKERS); /* each death is noticed, whoever watches */
     int over = 0;
     CHECK_EQ_INT(shf__lock(&handles[0], word, &over), SHF_OK);
     CHECK_EQ_INT(over, 1);
