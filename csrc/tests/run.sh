@@ -1,5 +1,6 @@
 #!/bin/sh
-# run.sh BUILD flavour/test...: runs them, JOBS at a time; a log each in BUILD/logs. Last line: N passed, N failed.
+# run.sh BUILD flavour/test...: runs them, JOBS at a time; a log each in BUILD/logs. Of a test that passed, the lines that
+# begin with "# total" are shown: what it has counted. Last line: N passed, N failed.
 build=$1
 shift
 jobs=${JOBS:-2}
@@ -18,7 +19,9 @@ one='
     took=$(($(date +%s) - start))
     if [ $code = 0 ]; then
         touch "$log.passed"
-        printf "ok     %-36s %4d s  %s\n" "$t" $took "$(tail -n 1 "$log")"
+        said=$(sed -n "s,^# total: *,    # total of $t: ,p" "$log")
+        printf "ok     %-36s %4d s  %s%s\n" "$t" $took "$(tail -n 1 "$log")" "${said:+
+$said}"
     else
         printf "FAILED %-36s %4d s  exit %d, %s:\n%s\n" "$t" $took $code "$log" "$(tail -n 60 "$log")"
     fi
