@@ -83,10 +83,16 @@ __attribute__((weak)) int shf__os_fault(const char *call) {
 #ifdef SHF_CRASH_POINTS
 uint64_t shf__crash_count;
 uint64_t shf__crash_at;
+#ifdef SHF_COVERAGE
+void __gcov_dump(void); /* libgcov */
+#endif
 
 void shf__crash_point(void) {
     uint64_t count = __atomic_add_fetch(&shf__crash_count, 1, __ATOMIC_RELAXED);
     if (SHF_UNLIKELY(count == __atomic_load_n(&shf__crash_at, __ATOMIC_RELAXED))) {
+#ifdef SHF_COVERAGE
+        __gcov_dump(); /* SIGKILL takes the counters along */
+#endif
         kill(getpid(), SIGKILL);
         for (;;) pause(); /* the signal may take effect a moment later */
     }
