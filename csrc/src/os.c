@@ -83,12 +83,14 @@ __attribute__((weak)) int shf__os_fault(const char *call) {
 #ifdef SHF_CRASH_POINTS
 uint64_t shf__crash_count;
 uint64_t shf__crash_at;
+void (*shf__crash_hook)(const void *site);
 #ifdef SHF_COVERAGE
 void __gcov_dump(void); /* libgcov */
 #endif
 
 void shf__crash_point(void) {
     uint64_t count = __atomic_add_fetch(&shf__crash_count, 1, __ATOMIC_RELAXED);
+    if (SHF_UNLIKELY(shf__crash_hook != NULL)) shf__crash_hook(__builtin_return_address(0));
     if (SHF_UNLIKELY(count == __atomic_load_n(&shf__crash_at, __ATOMIC_RELAXED))) {
 #ifdef SHF_COVERAGE
         __gcov_dump(); /* SIGKILL takes the counters along */

@@ -81,6 +81,7 @@ int shf__os_fault(const char *call);                /* defined by the test: 0, o
 #ifdef SHF_CRASH_POINTS
 extern uint64_t shf__crash_count;                   /* shared stores so far in this process */
 extern uint64_t shf__crash_at;                      /* die (SIGKILL) just before this one; 0 = never */
+extern void (*shf__crash_hook)(const void *site);   /* asked before each store, with its place in the code; or NULL */
 #endif
 
 #endif
