@@ -123,9 +123,9 @@ _Static_assert(offsetof(struct shf_shm_header, dirty) == 288, "header");
 /* One registry slot. Alive = the OFD write lock on byte 2^62 + slot is held. */
 struct shf_shm_slot {
     shf_au32 generation; /*  0 bumped (mod 2^20, never 0) by each new life, first thing */
-    shf_au32 pid;        /*  4 for humans only */
+    shf_au32 pid;        /*  4 for humans, and with origin */
     shf_au32 pending;    /*  8 page of pending entries, 0 = none; stays with the slot for ever */
-    uint32_t pad;        /* 12 */
+    shf_au32 origin;     /* 12 of the process `pid`: a hash of its pid namespace and start time; 0 = not known */
     shf_au64 name[2];    /* 16 the process' name, for humans */
 };
 _Static_assert(sizeof(struct shf_shm_slot) == 32, "slot");

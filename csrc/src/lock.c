@@ -19,7 +19,7 @@
  *    held(p) [W]     -> held(p) W [S]  whoever is going to sleep, by CAS                  [W1]
  *    held(p) [W] S   -> held(p) [W]    the watcher whose deadline has come, by CAS        [W2]
  *    held(dead) ...  -> held(q) [W]    q, by CAS on the exact old word, after the verdict
- *                                      "dead" of shf__registry_is_dead                    [L4]
+ *                                      "dead" of shf__registry_is_dead, or "over"         [L4]
  *    Nothing else. held(dead) includes words that name no life at all (slot 0, generation 0): a forged or damaged
  *    word must not stop the shard for ever, there is no owner to be robbed, and the taker looks at arm and run as
  *    after any death, with every value range-checked; `check` reports what does not fit.
@@ -30,7 +30,8 @@
  *    L2 release   the unlock (lock.h). Pairs with L1 and L3. Weaker: a taker may read an old chain head.
  *    L3 acquire   the take of one who has waited; as L1.
  *    L4 acq_rel   the take-over. C11 gives NO edge from the dead owner's last stores: it never released. The edge is
- *                 the kernel's, through shf__registry_is_dead(), which ends with fence(seq_cst) (K1 there), and
+ *                 the kernel's, through shf__registry_is_dead() or _is_over(), which end with fence(seq_cst) (K1
+ *                 there), and
  *    L5 seq_cst   the fence after it: nothing that the taker reads or repairs comes before the verdict. The verdict is
  *                 never cached, and never asked of the kernel about one's own life.
  *    L6 acquire   the load of the word whose owner is asked about: the owner's generation is visible (G2, G3).
@@ -39,7 +40,9 @@
  *
  * WAITING    Spin a little (the holder of a shard needs about a microsecond). Then, each round: look at the word; ask
  *            for the owner's life; set W; sleep 2 ms, doubling to 16 ms, with jitter; 2 ms again after a wake. So a
- *            death is seen before the first sleep, and else at the end of one sleep.
+ *            death is seen before the first sleep, and else at the end of one sleep. Whoever has waited for 10 ms also
+ *            asks whether the owner is over (registry.c): a process that had gigabytes in use stays locked for long
+ *            after its last store.
  *            The unlocking exchange clears W and wakes one. Whoever slept retakes with W, as others may still sleep;
  *            at worst that is one wake for nobody. A wake is lost when its receiver dies before it retakes, or if the
  *            unlocker dies between exchange and wake: costs one sleep.
@@ -77,6 +80,7 @@
 #define NAP_LAST_NS UINT64_C(16000000)
 #define ONE_WATCHES_NS UINT64_C(50000000)
 #define NAP_LONG_NS UINT64_C(500000000)
+#define ASK_PROC_NS UINT64_C(10000000)
 #define WATCHED 1u /* S */
 #define DEFAULT_TIMEOUT_NS UINT64_C(10000000000)
 
@@ -147,19 +151,20 @@ int shf__lock_slow(struct shf_registry *g, shf_au32 *word, int *taken_over) {
             if (seen_s) wake_watcher(word);
             return SHF_OK;
         }
-        if (shf__registry_is_dead(g, owner)) { /* not of me: own slot and generation live */
-            if (!shm_cas_acq_rel32(word, &w, mine | (w & SHF_LOCK_WAITERS))) continue; /* L4 */
-            shf_fence_seq_cst();                                                       /* L5 */
-            if (seen_s) wake_watcher(word);
-            if (taken_over) *taken_over = 1;
-            return SHF_OK;
-        }
         uint64_t now = os_now_ns();
         if (!start) {
             start = now;
             seed = (now ^ (uint64_t)(uintptr_t)&now) | 1;
         }
         uint64_t waited = now - start;
+        if (shf__registry_is_dead(g, owner) || /* not of me: own slot and generation live */
+            (waited >= ASK_PROC_NS && shf__registry_is_over(g, owner))) {
+            if (!shm_cas_acq_rel32(word, &w, mine | (w & SHF_LOCK_WAITERS))) continue; /* L4 */
+            shf_fence_seq_cst();                                                       /* L5 */
+            if (seen_s) wake_watcher(word);
+            if (taken_over) *taken_over = 1;
+            return SHF_OK;
+        }
         if (waited >= timeout) {
             if (watching == owner) {
                 shf__crash_point();

@@ -23,6 +23,7 @@
  */
 #include "os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -482,6 +483,85 @@ void os_process_name(char name[16]) {
     const char *full = program_invocation_short_name;
     memset(name, 0, 16);
     for (int i = 0; full != NULL && i < 15 && full[i] != 0; i++) name[i] = full[i];
+}
+
+/* What a file of /proc says, at most cap - 1 bytes, 0-terminated; their number. */
+static int proc_text(const char *path, char *text, size_t cap) {
+    int fd, got;
+    RETRY(fd, open(path, O_RDONLY | O_CLOEXEC));
+    if (fd < 0) return -errno;
+    got = os_pread(fd, text, cap - 1, 0);
+    close(fd);
+    if (got >= 0) text[got] = 0;
+    return got;
+}
+/* The start time and number of threads in /proc/PID/stat: fields 22 and 20, counted from behind the name, which may
+ * hold any character. */
+static int proc_stat(uint32_t pid, uint64_t *start, uint64_t *threads) {
+    char path[40], text[1024], *at;
+    snprintf(path, sizeof path, "/proc/%u/stat", pid);
+    int got = proc_text(path, text, sizeof text);
+    if (got < 0) return got;
+    at = strrchr(text, ')');
+    for (int field = 2; at != NULL && field < 20; field++) at = strchr(at + 1, ' ');
+    if (at == NULL) return -EINVAL;
+    *threads = strtoull(at, &at, 10);
+    (void)strtoull(at, &at, 10);
+    *start = strtoull(at, &at, 10);
+    return *start != 0 && *threads != 0 ? 0 : -EINVAL;
+}
+int os_process_start(uint32_t pid, uint64_t *start) {
+    uint64_t threads;
+    FAULT("os_process_start");
+    return proc_stat(pid, start, &threads);
+}
+
+int os_pid_namespace(uint64_t *id) {
+    char text[4096], *line, *end;
+    struct stat st;
+    FAULT("os_pid_namespace");
+    int got = proc_text("/proc/self/status", text, sizeof text);
+    if (got < 0) return got;
+    line = strstr(text, "\nNSpid:"); /* our pid in the namespace of /proc, and in each one inside of it down to ours */
+    if (line == NULL) return -ENOENT;
+    (void)strtoul(line + 7, &end, 10);
+    if (*end != '\n') return -ENOENT;
+    if (stat("/proc/self/ns/pid", &st) < 0) return -errno;
+    *id = st.st_ino;
+    return 0;
+}
+
+/* 1 if the thread is there and has no address space, as its sizes in pages are all 0 (exit_mm of the kernel's do_exit: a
+ * thread never gets one again). */
+static int thread_is_over(const char *task, uint64_t tid) {
+    char path[80], text[128];
+    snprintf(path, sizeof path, "%s/%llu/statm", task, (unsigned long long)tid);
+    int got = proc_text(path, text, sizeof text);
+    return got > 0 && strspn(text, "0 \n") == (size_t)got;
+}
+/* The threads are listed, all found over; the number of them is read; then all must still be there. As a thread that was
+ * gone does not come back, the list held all of them when the number was read, and none of them can make another. */
+int os_process_is_over(uint32_t pid, uint64_t start) {
+    enum { MOST = 512 };
+    char task[32];
+    uint64_t tids[MOST], started, threads;
+    size_t n = 0;
+    int over = 1;
+    FAULT("os_process_is_over");
+    snprintf(task, sizeof task, "/proc/%u/task", pid);
+    if (!thread_is_over(task, pid)) return 0; /* nearly always: no need to look at more */
+    DIR *d = opendir(task);
+    if (d == NULL) return 0;
+    for (struct dirent *e; over && (e = readdir(d)) != NULL;) {
+        uint64_t tid = strtoull(e->d_name, NULL, 10);
+        if (tid == 0) continue; /* . and .. */
+        over = n < MOST && thread_is_over(task, tid);
+        if (over) tids[n++] = tid;
+    }
+    closedir(d);
+    over = over && proc_stat(pid, &started, &threads) == 0 && started == start && threads == n;
+    for (size_t i = 0; over && i < n; i++) over = thread_is_over(task, tids[i]);
+    return over;
 }
 
 int os_at_fork_child(void (*child)(void)) {

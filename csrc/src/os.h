@@ -73,6 +73,13 @@ uint64_t os_ram_bytes(void);
 uint32_t os_pid(void);
 uint32_t os_euid(void);
 void os_process_name(char name[16]);
+/* When a process started (clock ticks since the boot), by /proc. It and the pid name one process of a pid namespace. */
+int os_process_start(uint32_t pid, uint64_t *start);
+/* Which pid namespace we and /proc are in; -ENOENT if /proc shows another one's, or there is none. */
+int os_pid_namespace(uint64_t *id);
+/* 1 if no thread of that process will ever run the program's code again: each has given up its address space. 0 if one
+ * may, or if that cannot be seen. Its files may still be open: the kernel takes down the memory first. */
+int os_process_is_over(uint32_t pid, uint64_t start);
 int os_at_fork_child(void (*child)(void));          /* pthread_atfork */
 
 #ifdef SHF_FAULTS

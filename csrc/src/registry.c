@@ -9,12 +9,12 @@
  *            (closefrom over L ends the life while it runs), or against writers that forge the registry.
  *
  * LAYOUT     registry pages 1..8: 1,024 slots of 32 bytes, slot 0 is nobody's
- *               0 generation 4    4 pid 4    8 pending 4    12 -    16 name 16
+ *               0 generation 4    4 pid 4    8 pending 4    12 origin 4    16 name 16
  *            header line: 256 boot_id 16   272 dev 8   280 ino 8   288 dirty 4
  *            lock bytes (never data, beyond any file size):
  *               2^62          byte R, the registry's own lock
  *               2^62 + slot   the life in that slot
- *            generation, pid, name: written by the slot's life; pid also as 0 when it leaves. pending: pages.c.
+ *            generation, pid, origin, name: written by the slot's life; pid also as 0 when it leaves. pending: pages.c.
  *            header fields: written by a holder of byte R.
  *
  * DESCRIPTORS   D (region->fd): mapping, fallocate, and every probe. No lock is ever set through D, so a probe
@@ -30,7 +30,8 @@
  *
  * ORDERING        each label stands beside exactly one operation below
  *    G1 release   the new generation; fence G2 (seq_cst) follows it before any lock word can name the new life.
- *    G2 seq_cst   pairs with G3: who has read a word of life (s, g) then reads generation g or a later one.
+ *    G2 seq_cst   pairs with G3: who has read a word of life (s, g) then reads generation g or a later one, and the pid
+ *                 and origin of g or of a later one: they are stored before this fence.
  *    G3 acquire   fence before the generation is read in is_dead.
  *    K1 seq_cst   fence after every verdict "dead". C11 gives no edge from the dead one's last stores; the kernel's
  *                 does: it drops the byte once no thread of the owner can run any more.
@@ -54,6 +55,15 @@
  *                 A probe asks for a READ lock: a process that may only read the file can hold read locks on all the
  *                 bytes; it keeps new lives out (BUSY, TIMEOUT at R) but looks dead to every probe.
  *
+ * IS_OVER(s, g)   The kernel takes down the memory of a dying process before it closes its files: some 0.1 s for each GB that
+ *                 it had touched (measured), while the byte is still locked and nobody runs. Who waits for a lock may ask
+ *                 /proc instead: once no thread of the owner has an address space, none of them can store. The
+ *                 process must be the owner's: same pid namespace, pid and start time (origin is a hash of the first and
+ *                 the last; 0, also a /proc of another namespace, is no answer). pid and origin read may be those of a
+ *                 later life of the slot: then g is over all the same. A process that dumps its core is not over until
+ *                 the dump is written. A child of a raw clone that has not used shf is no matter: it will register
+ *                 anew. The slot stays taken until the byte is free, so nobody else becomes (s, g + 1) before.
+ *
  * UNCLEAN    dirty = 1 is on disk before the first change; 0 after the last detacher's msync. Found dirty, no slot
  *            alive, and dev/ino are not this file's (a copy made of a live file) or, on a disk, boot_id is not this
  *            boot's (the machine went down): SHF_ERR_UNCLEAN. The test comes before the first store of an attach.
@@ -73,7 +83,8 @@
  *
  * INVARIANTS (numbers are used by tests)
  *    G-I1  a live (slot, generation) is never reported dead
- *    G-I2  a life that has ended is reported dead by the next question after the kernel has dropped its byte
+ *    G-I2  a life that has ended is reported dead by the next question after the kernel has dropped its byte, and over
+ *          after its last thread has lost its address space, if /proc tells
  *    G-I3  no generation is given twice in 2^20 - 1 lives of a slot; the object's open takes over what older ones left
  *    G-I4  a failed attach leaves no lock and no descriptor, and if it failed by UNCLEAN or BUSY no store
  *
@@ -90,6 +101,8 @@
  *                 csrc/tests/stress_lock.c         lives killed at random
  */
 #include "registry.h"
+
+#include "hash.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -166,6 +179,17 @@ static uint64_t fresh_id(void) {
     if (os_random(&id, sizeof id) < 0) id = os_now_ns() * UINT64_C(0x9e3779b97f4a7c15);
     id ^= (uint64_t)os_pid() << 32;
     return id > ID_CLOSING ? id : id + 2;
+}
+
+/* Names a process beside its pid: the namespace of that number, and when it started. 0: /proc does not tell. */
+static uint32_t origin_hash(uint64_t namespace_id, uint64_t start) {
+    const uint64_t words[2] = {namespace_id, start};
+    return (uint32_t)shf__checksum(words, sizeof words) | 1;
+}
+static uint32_t origin_of(uint32_t pid) {
+    uint64_t id, start;
+    if (os_pid_namespace(&id) < 0 || os_process_start(pid, &start) < 0) return 0;
+    return origin_hash(id, start);
 }
 
 /* What `entering` and `registry_busy` hold for a thread of process `id`: never 0. */
@@ -245,6 +269,17 @@ int shf__registry_is_dead(struct shf_registry *g, uint32_t owner) {
     }
     if (dead) shf_fence_seq_cst(); /* K1 */
     return dead;
+}
+
+int shf__registry_is_over(struct shf_registry *g, uint32_t owner) {
+    struct shf_shm_slot *s = shf__registry_slot(g, SHF_OWNER_SLOT(owner));
+    uint32_t pid = shm_load_relaxed32(&s->pid), origin = shm_load_relaxed32(&s->origin);
+    uint64_t id, start;
+    if (pid == 0 || origin == 0 || pid == os_pid()) return 0;
+    if (os_pid_namespace(&id) < 0 || os_process_start(pid, &start) < 0 || origin_hash(id, start) != origin) return 0;
+    if (os_process_is_over(pid, start) != 1) return 0;
+    shf_fence_seq_cst(); /* K1 */
+    return 1;
 }
 
 /* The number of lives beside slot `mine`; stops counting at `most`. */
@@ -416,11 +451,12 @@ static int slot_take(struct shf_registry *g, int fd, uint32_t *slot) {
                      g->region->path ? g->region->path : "", SHF_SLOT_COUNT - 1);
 }
 
-static void slot_name(struct shf_registry *g, uint32_t slot) {
+static void slot_name(struct shf_registry *g, uint32_t slot, uint32_t origin) {
     struct shf_shm_slot *s = shf__registry_slot(g, slot);
     char name[16] = {0};
     os_process_name(name);
     shm_store_relaxed32(&s->pid, os_pid());
+    shm_store_relaxed32(&s->origin, origin);
     shm_store_relaxed(&s->name[0], shf_load64(name));
     shm_store_relaxed(&s->name[1], shf_load64(name + 8));
 }
@@ -441,7 +477,7 @@ static int sweep_dead(struct shf_registry *g, uint32_t mine) {
 }
 
 /* Under byte R, L open: the unclean test, a slot, a new generation, the header, the sweep. */
-static int enter_under_r(struct shf_registry *g, int fd) {
+static int enter_under_r(struct shf_registry *g, int fd, uint32_t origin) {
     struct here here;
     uint32_t slot = 0;
     look_around(&here);
@@ -452,9 +488,9 @@ static int enter_under_r(struct shf_registry *g, int fd) {
     uint32_t generation = (shm_load_relaxed32(&s->generation) + 1) & SHF_GENERATION_MASK;
     if (generation == 0) generation = 1;
     shm_store_release32(&s->generation, generation); /* G1 */
-    shf_fence_seq_cst();                             /* G2 */
+    slot_name(g, slot, origin);
+    shf_fence_seq_cst(); /* G2 */
     atomic_store_explicit(&g->owner, SHF_OWNER(slot, generation), memory_order_relaxed);
-    slot_name(g, slot);
     rc = set_dirty(g, &here);
     if (rc != SHF_OK) {
         shm_store_relaxed32(&s->pid, 0);
@@ -473,6 +509,7 @@ static int enter_under_r(struct shf_registry *g, int fd) {
 /* Registers the handle under process id `id`. Its life node has no descriptor of this process. */
 static int enter(struct shf_registry *g, uint64_t id) {
     struct shf_life *life = atomic_load_explicit(&g->life, memory_order_acquire);
+    uint32_t origin = origin_of(os_pid());
     int fd = -1;
     int rc = life_open(g, life, &fd);
     if (rc != SHF_OK) return rc;
@@ -488,7 +525,7 @@ static int enter(struct shf_registry *g, uint64_t id) {
     }
     atomic_store_explicit(&g->owner, 0, memory_order_relaxed); /* in a child: the parent's */
     entering_here = g;
-    rc = enter_under_r(g, fd);
+    rc = enter_under_r(g, fd, origin);
     entering_here = NULL;
     if (rc != SHF_OK) { /* unlocked by name first: a fork by another thread may have copied the descriptor */
         uint32_t owner = atomic_exchange_explicit(&g->owner, 0, memory_order_relaxed);

@@ -53,6 +53,9 @@ static inline uint32_t shf__registry_owner(struct shf_registry *g) {
 /* 1 if that life has ended. Never asks the kernel about this handle's own slot. After 1, seq_cst fenced. -errno
  * style errors count as alive. Other handles of the same process are asked like anybody else. */
 int shf__registry_is_dead(struct shf_registry *g, uint32_t owner);
+/* 1 if no thread of that life's process can run any more, though the kernel still holds its byte. After 1, seq_cst fenced.
+ * 0 if it is not so, or cannot be seen. Some 50 us, in /proc: for those who wait. */
+int shf__registry_is_over(struct shf_registry *g, uint32_t owner);
 /* Runs sweep_slot for every slot that has no life (and has a pending page), under byte R, at most every 10 ms
  * unless `force`. SHF_OK, or the error of the sweep; SHF_OK if another process is at it. */
 int shf__registry_sweep(struct shf_registry *g, int force);

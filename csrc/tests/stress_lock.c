@@ -229,6 +229,10 @@ struct torture { /* in the file, beside the lock, written by its holder; stamp !
 };
 static struct torture *torture_of(struct shf_region *r) { return (struct torture *)(void *)word_at(r, 1); }
 
+/* Over, then gone: the second question may come between. */
+static int has_ended(struct shf_registry *g, uint32_t life) {
+    return shf__registry_is_dead(g, life) || shf__registry_is_over(g, life) || shf__registry_is_dead(g, life);
+}
 static void torture_round(struct shf_registry *g, shf_au32 *w, struct torture *t) {
     int over = 0;
     uint32_t me = shf__registry_owner(g);
@@ -238,7 +242,7 @@ static void torture_round(struct shf_registry *g, shf_au32 *w, struct torture *t
         return;
     }
     uint32_t stamp = atomic_load_explicit(&t->stamp, memory_order_relaxed);
-    if (stamp && (!over || !shf__registry_is_dead(g, stamp))) atomic_fetch_add(&t->violations, 1);
+    if (stamp && (!over || !has_ended(g, stamp))) atomic_fetch_add(&t->violations, 1);
     uint64_t before = atomic_load_explicit(&t->before, memory_order_relaxed);
     if (before != atomic_load_explicit(&t->after, memory_order_relaxed)) {
         if (!over) atomic_fetch_add(&t->violations, 1);
