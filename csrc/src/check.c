@@ -398,7 +398,7 @@ static int walk_all(struct shf_table *t, struct shf_table_report *report, struct
     struct walk w = {t, report, stats, NULL, 0, !t->region.read_only, {NULL, NULL, 0, 0}, 0, 0, 0};
     int rc = SHF_OK;
     (void)shf__region_refresh(&t->region);
-    w.pages = (uint32_t)(atomic_load_explicit(&t->region.size, memory_order_relaxed) / SHF_PAGE);
+    w.pages = (uint32_t)(atomic_load_explicit(&t->region.size, memory_order_acquire) / SHF_PAGE); /* S2 */
     w.reached = calloc(w.pages / 64 + 1, sizeof *w.reached);
     if (w.reached == NULL)
         return shf__fail(SHF_ERR_NO_MEMORY, 0, "check", t->region.path, "%s: no memory for a bitmap of its pages", t->region.path);

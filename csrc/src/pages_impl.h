@@ -12,7 +12,7 @@
 #define SHF_CHUNK_LIKE 16u /* pages; the run that growth ahead and the reserve think of */
 
 static inline uint32_t shf__pages_limit(struct shf_region *r) { /* pages that may be touched */
-    return (uint32_t)(atomic_load_explicit(&r->size, memory_order_relaxed) / SHF_PAGE);
+    return (uint32_t)(atomic_load_explicit(&r->size, memory_order_acquire) / SHF_PAGE); /* S2 */
 }
 /* 1 if [page, page + n) lies inside the file as known; looks at the file's end again before it says no. */
 int shf__pages_inside(struct shf_region *r, uint32_t page, uint32_t n);

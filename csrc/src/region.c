@@ -43,6 +43,8 @@
  *    S1 acq_rel            r->size moves up by CAS, never down (two threads may refresh with old and new values). The
  *                          hot path loads it relaxed: a thread that holds a number of a new page got it by an
  *                          acquire load that follows E1, and a size that is too small only takes the slow path.
+ *    S2 acquire            the size of whoever goes from head to head by length (pages_impl.h, check.c): no page number
+ *                          brings the edge then. Pairs with S1: the words below that size are there.
  *
  * INVARIANTS
  *    G1  [0, r->size) lies inside the mapping, inside the file as seen by fstat or made by this handle's own fallocate,
