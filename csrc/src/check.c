@@ -265,11 +265,12 @@ static void walk_chunks(struct walk *w, uint32_t shard, const struct tally *y) {
     for (uint32_t n = 0; page != 0 && n <= w->pages; n++) {
         uint64_t map = owned(w, shard, page, SHF_PAGE_CHUNK);
         struct shf_shm_chunk *c = map ? shf__region_page(&w->t->region, page) : NULL;
-        if (c == NULL || shm_load_relaxed32(&c->tag) != SHF_CHUNK_TAG || !reach(w, page)) {
+        const struct shf_shm_map_entry *e = shf__pages_entry(&w->t->region, page);
+        if (c == NULL || e == NULL || shm_load_relaxed32(&c->tag) != SHF_CHUNK_TAG || !reach(w, page)) {
             problem(w, "T6: shard %u: page %u in its list of chunks is none, or there twice", shard, page);
             return;
         }
-        uint32_t dead = (uint32_t)shm_load_relaxed(&shf__pages_entry(&w->t->region, page)->aux);
+        uint32_t dead = (uint32_t)shm_load_relaxed(&e->aux);
         uint64_t used = page == first ? (head - (uint64_t)page * SHF_PAGE) / 8 : shm_load_relaxed32(&c->used);
         units += (uint64_t)shf_page_length(map) * (SHF_PAGE / 8);
         garbage += dead;

@@ -205,7 +205,7 @@ static uint32_t hint_count(const struct shf_shm_hints *h) {
     return n <= SHF_HINTS_PER_CLASS ? n : SHF_HINTS_PER_CLASS;
 }
 static void hint_remove_at(struct shf_shm_hints *h, uint32_t i) {
-    uint32_t last = hint_count(h) - 1;
+    uint32_t count = hint_count(h), last = count ? count - 1 : 0;
     if (i != last) shm_store_relaxed32(&h->page[i], shm_load_relaxed32(&h->page[last]));
     shm_store_relaxed32(&h->count, last);
 }
@@ -440,10 +440,8 @@ uint32_t shf__pages_free(struct shf_region *r, uint32_t page, enum shf_page_stat
 void shf__pages_hint(struct shf_pages *p, uint32_t page) {
     if (!shf__trylock(p->registry, &p->region->header->alloc_word)) return;
     uint32_t n = free_length(p->region, page);
-    if (n) {
-        n = absorb_next(p, shf__pages_entry(p->region, page), page, n);
-        shf__pages_push(p, page, n);
-    }
+    struct shf_shm_map_entry *e = n ? shf__pages_entry(p->region, page) : NULL;
+    if (e != NULL) shf__pages_push(p, page, absorb_next(p, e, page, n));
     shf__pages_unlock(p);
 }
 

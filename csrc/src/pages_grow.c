@@ -206,7 +206,10 @@ static int look(struct shf_pages *p, uint32_t n, uint32_t steps) {
     uint32_t page, step = 0;
     do {
         if ((rc = shf__pages_lock(p)) != SHF_OK) return rc;
-        if ((page = shf__pages_find(p, n)) != 0) shf__pages_push(p, page, shf_page_length(shm_load_relaxed(&shf__pages_entry(p->region, page)->word)));
+        if ((page = shf__pages_find(p, n)) != 0) {
+            struct shf_shm_map_entry *e = shf__pages_entry(p->region, page);
+            if (e != NULL) shf__pages_push(p, page, shf_page_length(shm_load_relaxed(&e->word)));
+        }
         if (page == 0 && step < steps) rc = shf__pages_hand(p, n, SHF_HAND_WORDS, &found, &wrapped);
         shf__pages_unlock(p);
         rounds += wrapped;

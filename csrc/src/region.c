@@ -438,7 +438,13 @@ static int attach(struct shf_region *r, const struct shf_region_params *p, struc
     if (got < 0) return fail_os(got, place, r->path, "read the header of");
     rc = check_header(r->path, &h, got, st->size, p);
     if (rc < 0) return rc;
+    /* From here on the header's own are not looked at again: another process could have changed them. */
     r->max_bytes = h.max_bytes;
+    r->hash = h.hash;
+    r->fixed_key = h.fixed_key;
+    r->fixed_value = h.fixed_value;
+    r->made_mode = h.mode;
+    memcpy(r->seed, h.seed, sizeof r->seed);
     if (st->size < initial_bytes(h.object_pages))
         return shf__fail(SHF_ERR_CORRUPT, 0, place, r->path, "'%s' is truncated: %llu bytes of at least %llu", r->path,
                          (unsigned long long)st->size, (unsigned long long)initial_bytes(h.object_pages));
@@ -557,9 +563,19 @@ static int create_private(struct shf_region *r, const struct shf_region_params *
     return rc;
 }
 
+/* Each handle opens the file anew for its proof of life, the maker's too: an owner who may not would leave a file that
+ * nobody can use. */
+static int check_mode(const char *path, uint32_t mode) {
+    if (mode == 0 || (mode & 0600u) == 0600u) return SHF_OK;
+    return shf__fail(SHF_ERR_INVALID, 0, "region.params", path,
+                     "mode %#o for '%s' does not let its owner read and write (0600)", mode, path);
+}
+
 static int create(struct shf_region *r, const struct shf_region_params *p) {
     unsigned mode = p->mode == 0 ? 0600 : p->mode;
-    int rc = create_tmpfile(r, p, mode);
+    int rc = check_mode(r->path, p->mode);
+    if (rc < 0) return rc;
+    rc = create_tmpfile(r, p, mode);
     return rc == OTHER_WAY ? create_private(r, p, mode) : rc;
 }
 
@@ -663,6 +679,7 @@ int shf__region_anonymous(struct shf_region *r, const char *name, const struct s
         return shf__fail(SHF_ERR_INVALID, 0, place, "", "the name of a memory file may have 249 bytes at most");
     snprintf(path, sizeof path, "memfd:%s", name);
     rc = check_params(path, p);
+    if (rc == SHF_OK) rc = check_mode(path, p->mode);
     if (rc < 0) return rc;
     rc = start(r, place, path);
     if (rc < 0) return rc;

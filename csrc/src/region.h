@@ -23,6 +23,8 @@ struct shf_region {
     _Atomic size_t size;      /* bytes that may be touched: min(end, file size) as last seen; only grows */
     struct shf_shm_header *header;
     uint64_t max_bytes;
+    uint32_t hash, fixed_key, fixed_value, made_mode; /* of the header, as it was when it was checked */
+    uint64_t seed[2];
     uint64_t dev, ino;
     int fd;                   /* D: mapping, fallocate */
     int read_only;

@@ -48,8 +48,8 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
         return rc;
     }
     t->region = *r;
-    t->hash_id = t->region.header->hash;
-    (void)shf__cells_geometry(t->region.header->fixed_key, t->region.header->fixed_value, &t->fixed); /* opened: they can be */
+    t->hash_id = t->region.hash;
+    (void)shf__cells_geometry(t->region.fixed_key, t->region.fixed_value, &t->fixed); /* opened: they can be */
     t->get = shf_is_fixed(t) ? shf__cells_get(t)
              : t->hash_id == SHF_HASH_FOLDED ? shf__table_get_short : shf__table_get_any;
     t->key_least = t->fixed.key;
@@ -59,7 +59,7 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
     t->flags = o->flags;
     t->lock_timeout_ms = o->lock_timeout_ms ? o->lock_timeout_ms : 10000;
     t->shards = (struct shf_shm_shard *)(void *)(t->region.base + SHF_OBJECT_PAGE * SHF_PAGE);
-    shf__hash_key_init(&t->hash, t->hash_id, t->region.header->seed);
+    shf__hash_key_init(&t->hash, t->hash_id, t->region.seed);
     t->registry.region = &t->region;
     t->registry.lock_timeout_ns = (uint64_t)t->lock_timeout_ms * 1000000;
     t->registry.sweep_slot = sweep_slot;
@@ -187,10 +187,10 @@ int shf_table_is_read_only(const struct shf_table *t) { return t != NULL && t->r
 int shf_table_options(const struct shf_table *t, struct shf_table_options *o) {
     SHF_CHECK_ARGS(t != NULL && o != NULL && o->size >= OPTIONS_FIRST_SIZE);
     if (o->size >= sizeof *o) o->flags = t->flags, o->reserved = 0;
-    o->mode = t->region.header->mode;
+    o->mode = t->region.made_mode;
     o->max_bytes = t->region.max_bytes;
-    o->fixed_key = t->region.header->fixed_key;
-    o->fixed_value = t->region.header->fixed_value;
+    o->fixed_key = t->region.fixed_key;
+    o->fixed_value = t->region.fixed_value;
     o->lock_timeout_ms = t->lock_timeout_ms;
     o->hash = t->hash_id;
     return SHF_OK;

@@ -397,8 +397,10 @@ int shf__table_double(struct shf_table *t, struct shf_shm_shard *s, uint32_t *ne
 void shf__table_interval(const shf_au32 *entries, uint32_t depth, uint32_t i, uint32_t *first, uint32_t *count);
 
 /* table_records.c */
-/* Makes room for a record of `size` bytes at head. SHF_OK; SHF__GROW with *need pages. `minimal`: the smallest chunk. */
-int shf__records_room(struct shf_table *t, struct shf_shm_shard *s, uint64_t size, int minimal, uint32_t *need);
+/* Makes room for a record of `size` bytes at *head, which was checked: the file's may be forged a moment later. SHF_OK;
+ * SHF__GROW with *need pages. `minimal`: the smallest chunk. */
+int shf__records_room(struct shf_table *t, struct shf_shm_shard *s, uint64_t size, int minimal, uint64_t *head,
+                      uint32_t *need);
 void shf__record_write(shf_au64 *at, const void *key, size_t klen, const void *val, size_t vlen);
 /* Fills intent fields for the death of the record or large run in f (chunk_a/new_dead/new_garbage or old_run).
  * *garbage = bytes. */

@@ -109,10 +109,9 @@ void shf__cells_sides(struct shf_table *t, const shf_au64 *segment, uint32_t bit
             sides[side][b] |= shm_load_relaxed(shf_cells_bucket(t->fixed, segment, b)) & SHF_CELL_STASH;
 }
 
-void shf__cells_apply_split(struct shf_table *t, struct shf_shm_shard *s, shf_au32 *entries, shf_au64 *segment,
-                            const uint64_t stay[SHF_BUCKETS]) {
-    uint32_t first = shm_load_relaxed32(&s->arg1), n = shm_load_relaxed32(&s->new_count);
-    for (uint32_t i = 0; i < n; i++) shm_store_release32(&entries[first + i], shm_load_relaxed32(&s->new_run)); /* A2 */
+void shf__cells_apply_split(struct shf_table *t, struct shf_shm_shard *s, shf_au32 *entries, uint32_t first, uint32_t n,
+                            uint32_t page, shf_au64 *segment, const uint64_t stay[SHF_BUCKETS]) {
+    for (uint32_t i = 0; i < n; i++) shm_store_release32(&entries[first + i], page); /* A2 */
     shf_move_version(s);
     for (uint32_t b = 0; b < SHF_BUCKETS; b++) {
         shf_au64 *header = shf_cells_bucket(t->fixed, segment, b);
@@ -122,16 +121,15 @@ void shf__cells_apply_split(struct shf_table *t, struct shf_shm_shard *s, shf_au
 }
 
 /* Splits the segment f->segment of entries first .. first + count - 1, count >= 2. */
-static int split(struct shf_table *t, struct shf_shm_shard *s, uint32_t depth, uint32_t first, uint32_t count,
-                 const struct shf_found *f, uint32_t *need) {
+static int split(struct shf_table *t, struct shf_shm_shard *s, shf_au32 *entries, uint32_t depth, uint32_t first,
+                 uint32_t count, const struct shf_found *f, uint32_t *need) {
     uint64_t sides[2][SHF_BUCKETS];
     uint32_t page = 0, bit = 14 - (depth - (uint32_t)__builtin_ctz(count));
     *need = t->fixed.segment_pages;
     int rc = shf__pages_take(&t->pages, &s->run, SHF_PAGE_SEGMENT, shf_shard_number(t, s), *need, &page);
     if (rc != SHF_OK) return rc;
     shf_au64 *to = shf__region_at(&t->region, (uint64_t)page * SHF_PAGE, shf_cells_segment_bytes(t));
-    shf_au32 *entries = shf__table_entries(t, s, shm_load_relaxed(&s->directory));
-    if (to == NULL || entries == NULL) return shf__region_corrupt(&t->region, "page map: run outside of the file", page);
+    if (to == NULL) return shf__region_corrupt(&t->region, "page map: run outside of the file", page);
     shf__cells_sides(t, f->segment, bit, sides);
     for (uint32_t b = 0; b < SHF_BUCKETS; b++) {
         const shf_au64 *old = shf_cells_bucket(t->fixed, f->segment, b);
@@ -152,7 +150,7 @@ static int split(struct shf_table *t, struct shf_shm_shard *s, uint32_t depth, u
     shm_store_relaxed32(&s->new_dead, bit);
     shm_store_relaxed(&s->new_version, shm_load_relaxed(&s->version) + 1);
     shf_arm(t, s, SHF_STEP_SPLIT, NULL); /* as shf__step_run, but what stays was computed already */
-    shf__cells_apply_split(t, s, entries, f->segment, sides[0]);
+    shf__cells_apply_split(t, s, entries, first + count / 2, count / 2, page, f->segment, sides[0]);
     shf_disarm(s);
     return SHF_OK;
 }
@@ -175,13 +173,13 @@ static void set_flag(shf_au64 *header, uint64_t flag) {
 SHF_COLD static int make_place(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, struct shf_found *f, struct place *p) {
     uint64_t directory = shm_load_relaxed(&s->directory);
     uint32_t depth = shf_directory_depth(directory), used = 0, first, count, old_run = 0;
-    uint32_t b1 = shf_hash_b1(h), b2 = b1 ^ shf_hash_delta(h), free_b = SHF_BUCKETS;
+    uint32_t b1 = shf_hash_b1(h), b2 = b1 ^ shf_hash_delta(h), free_b = SHF_BUCKETS, empty = 0;
     shf_au32 *entries = shf__table_entries(t, s, directory);
     if (entries == NULL) return shf__region_corrupt(&t->region, "directory", shf_shard_number(t, s));
     for (uint32_t b = SHF_BUCKETS; b-- > 0;) {
         uint64_t header = shm_load_relaxed(shf_cells_bucket(t->fixed, f->segment, b));
         used += shf_cells_used(header);
-        if (shf_cell_empty(header) != 0) free_b = b;
+        if (shf_cell_empty(header) != 0) free_b = b, empty = shf_cell_empty(header);
     }
     shf__table_interval(entries, depth, shf_hash_dir(h) >> (15 - depth), &first, &count);
     if (p->splits < 2 && used >= SHF_BUCKETS * SHF_CELLS / 2 && (count > 1 || depth < SHF_DIR_MAX)) {
@@ -190,7 +188,7 @@ SHF_COLD static int make_place(struct shf_table *t, struct shf_shm_shard *s, uin
             if (rc == SHF_OK && old_run != 0) shf__pages_hint(&t->pages, old_run);
             return rc;
         }
-        int rc = split(t, s, depth, first, count, f, &p->need);
+        int rc = split(t, s, entries, depth, first, count, f, &p->need);
         p->splits += rc == SHF_OK;
         return rc;
     }
@@ -201,7 +199,7 @@ SHF_COLD static int make_place(struct shf_table *t, struct shf_shm_shard *s, uin
     set_flag(shf_cells_bucket(t->fixed, f->segment, b2), SHF_CELL_STASH);
     p->b = free_b;
     p->bucket = shf_cells_bucket(t->fixed, f->segment, free_b);
-    p->i = (uint32_t)__builtin_ctz(shf_cell_empty(shm_load_relaxed(p->bucket)));
+    p->i = (uint32_t)__builtin_ctz(empty);
     return SHF_OK;
 }
 

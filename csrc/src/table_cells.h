@@ -191,10 +191,11 @@ void shf__cells_sides(struct shf_table *t, const shf_au64 *segment, uint32_t bit
 /* Hash of a cell's key. */
 uint64_t shf__cells_hash(const struct shf_table *t, const shf_au64 *cell);
 
-/* table_step.c's part for fixed lengths: CELL and VALUE; SPLIT, inputs checked, `stay` = the old segment's new headers. */
+/* table_step.c's part for fixed lengths: CELL and VALUE; SPLIT, inputs checked (so not read from the intent again): n entries from
+ * `first` on = page; `stay` = the old segment's new headers. */
 int shf__cells_apply(struct shf_table *t, struct shf_shm_shard *s, enum shf_step op, shf_au64 *bucket);
-void shf__cells_apply_split(struct shf_table *t, struct shf_shm_shard *s, shf_au32 *entries, shf_au64 *segment,
-                            const uint64_t stay[SHF_BUCKETS]);
+void shf__cells_apply_split(struct shf_table *t, struct shf_shm_shard *s, shf_au32 *entries, uint32_t first, uint32_t n,
+                            uint32_t page, shf_au64 *segment, const uint64_t stay[SHF_BUCKETS]);
 
 /* ---- readers (table_cells_read.c) ---------------------------------------------------------------------- */
 /* shf_table_get for the lengths of this table. */

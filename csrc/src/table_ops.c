@@ -110,8 +110,10 @@ static inline int store(struct op *o, const struct shf_found *f, int found) {
     }
     if (SHF_LIKELY(!large)) {
         size = shf_record_size(klen, vlen);
-        rc = shf__records_room(t, s, size, o->minimal, &o->need);
+        rc = shf__records_room(t, s, size, o->minimal, &head, &o->need);
         if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
+    } else {
+        head = shm_load_relaxed(&s->head);
     }
     if (!found) {
         rc = shf__table_place(t, s, o->target.hash, &p);
@@ -124,7 +126,6 @@ static inline int store(struct op *o, const struct shf_found *f, int found) {
         if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
         o->uid = shf_uid(shf_shard_number(t, s), f->word, f->index);
     }
-    head = shm_load_relaxed(&s->head);
     ref = large ? (uint64_t)o->large_page * (SHF_PAGE / 8) : head / 8;
     if (SHF_LIKELY(!large)) shf__record_write((shf_au64 *)(void *)(t->region.base + head), key, klen, val, vlen);
     if (found) p.slot = f->slot, p.tag = shm_load_relaxed(f->slot) & ~SHF_FLAGS & ~SHF_REF_MASK;
@@ -598,6 +599,10 @@ int shf_table_cas(struct shf_table *t, const void *key, size_t klen, const struc
     return swap(t, key, klen, expected, desired, buf, cap, vlen, NULL);
 }
 
+/* A reader's look-up and one under the lock agree but for changes in between. In a damaged file they may differ for ever:
+ * so many disagreements in a row, with nothing changed that the reader can see, are damage. */
+#define DISAGREEMENTS 100u
+
 int shf_table_update(struct shf_table *t, const void *key, size_t klen, shf_update_fn *fn, void *context,
                      uint32_t *uid) {
     CHECK_KEY(t, key, klen);
@@ -605,6 +610,8 @@ int shf_table_update(struct shf_table *t, const void *key, size_t klen, shf_upda
     if (t->region.read_only) return swap(t, key, klen, NULL, &(struct shf_bytes){SHF_ABSENT, 0}, NULL, 0, NULL, NULL);
     unsigned char small[256], *buf = small;
     size_t cap = sizeof small, n = 0;
+    uint64_t last = 0;
+    uint32_t same = 0;
     int rc;
     for (;;) {
         struct shf_bytes old, desired = {SHF_ABSENT, 0};
@@ -631,6 +638,13 @@ int shf_table_update(struct shf_table *t, const void *key, size_t klen, shf_upda
         }
         rc = swap(t, key, klen, &old, &desired, NULL, 0, NULL, uid);
         if (rc != SHF_UNCHANGED) break;
+        uint64_t now = old.data == SHF_ABSENT ? 0 : shf__hash(&t->hash, buf, n) | 1;
+        same = now == last ? same + 1 : 0;
+        last = now;
+        if (same == DISAGREEMENTS) {
+            rc = shf__region_corrupt(&t->region, "update: readers and writers find different values", 0);
+            break;
+        }
     }
     if (buf != small) free(buf);
     return rc;
@@ -649,6 +663,7 @@ static int del_uid(struct shf_table *t, uint32_t uid, uint32_t check, int checke
 static int put_uid(struct shf_table *t, uint32_t uid, uint32_t check, int checked, const void *val, size_t vlen) {
     unsigned char small[256], *key = small;
     size_t cap = sizeof small, klen = 0;
+    uint32_t rounds = 0;
     int rc;
     SHF_CHECK_ARGS(t != NULL && (val != NULL || vlen == 0));
     for (;;) {
@@ -660,6 +675,10 @@ static int put_uid(struct shf_table *t, uint32_t uid, uint32_t check, int checke
             o.only_uid = uid;
             rc = run(&o);
             if (rc != SHF_NOT_FOUND) break;
+            if (++rounds == DISAGREEMENTS) {
+                rc = shf__region_corrupt(&t->region, "UID: its key is not where a look-up goes", uid);
+                break;
+            }
             continue; /* the UID may have gone to another key meanwhile, which is not this one: read again */
         }
         if (rc != SHF_TRUNCATED) break;

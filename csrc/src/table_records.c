@@ -120,13 +120,15 @@ static int head_is_sane(const struct shf_shm_shard *s) {
     return head > start && head <= end && end - start <= 64 * 1024 && start >= SHF_OBJECT_PAGE * SHF_PAGE;
 }
 
-int shf__records_room(struct shf_table *t, struct shf_shm_shard *s, uint64_t size, int minimal, uint32_t *need) {
-    uint64_t head = shm_load_relaxed(&s->head), end = shm_load_relaxed(&s->chunk_end);
-    if (SHF_LIKELY(head != 0)) {
-        if (SHF_LIKELY(head + size <= end && head < end && head % 8 == 0 && end - head <= 64 * 1024 &&
-                       head >= SHF_OBJECT_PAGE * SHF_PAGE && shf__region_at(&t->region, head, size) != NULL))
+int shf__records_room(struct shf_table *t, struct shf_shm_shard *s, uint64_t size, int minimal, uint64_t *head,
+                      uint32_t *need) {
+    uint64_t at = shm_load_relaxed(&s->head), end = shm_load_relaxed(&s->chunk_end);
+    if (SHF_LIKELY(at != 0)) {
+        *head = at;
+        if (SHF_LIKELY(at + size <= end && at < end && at % 8 == 0 && end - at <= 64 * 1024 &&
+                       at >= SHF_OBJECT_PAGE * SHF_PAGE && shf__region_at(&t->region, at, size) != NULL))
             return SHF_OK;
-        if (!head_is_sane(s)) return shf__region_corrupt(&t->region, "head of records", head);
+        if (!head_is_sane(s)) return shf__region_corrupt(&t->region, "head of records", at);
     }
     uint64_t want = (uint64_t)shm_load_relaxed32(&s->record_units); /* units = bytes / 8 */
     uint32_t least = (uint32_t)((SHF_CHUNK_HEADER + size + SHF_PAGE - 1) / SHF_PAGE), pages = 1, page = 0;
@@ -137,6 +139,7 @@ int shf__records_room(struct shf_table *t, struct shf_shm_shard *s, uint64_t siz
     *need = pages;
     int rc = shf__pages_take(&t->pages, &s->run, SHF_PAGE_CHUNK, shf_shard_number(t, s), pages, &page);
     if (rc != SHF_OK) return rc;
+    *head = (uint64_t)page * SHF_PAGE + SHF_CHUNK_HEADER;
     return open_chunk(t, s, page, pages);
 }
 
@@ -227,9 +230,9 @@ static int move_record(struct shf_table *t, struct shf_shm_shard *s, uint64_t of
     int found = shf__table_find(t, s, h, key, klen, &f);
     if (found == SHF_NONSENSE) return shf__region_corrupt(&t->region, "index", shf_shard_number(t, s));
     if (found == SHF_ABSENT_KEY || shf_word_offset(f.word) != off) return SHF_OK; /* dead */
-    int rc = shf__records_room(t, s, *size, hard, &need);
+    uint64_t head;
+    int rc = shf__records_room(t, s, *size, hard, &head, &need);
     if (rc != SHF_OK) return rc;
-    uint64_t head = shm_load_relaxed(&s->head);
     shf_au64 *to = (shf_au64 *)(void *)(t->region.base + head);
     for (uint64_t i = 0; i < *size / 8; i++) shm_store_relaxed(&to[i], shm_load_relaxed(&f.record[i]));
     uint64_t word = shm_load_relaxed(f.slot);

@@ -86,7 +86,7 @@ static int apply_split(struct shf_table *t, struct shf_shm_shard *s) {
     if (shf_is_fixed(t)) {
         uint64_t sides[2][SHF_BUCKETS];
         shf__cells_sides(t, slots, bit, sides);
-        shf__cells_apply_split(t, s, entries, slots, sides[0]);
+        shf__cells_apply_split(t, s, entries, first, n, page, slots, sides[0]);
         return SHF_OK;
     }
     for (uint32_t i = 0; i < n; i++) shm_store_release32(&entries[first + i], page); /* A2 */
