@@ -26,6 +26,15 @@ static _Thread_local struct last_error last = {{0, 0, "", "", "no error"}, {0}, 
 
 const char shf_absent[1] = {0};
 
+/* A path, or the name of a memory file that somebody sent, may hold escape sequences and line feeds: a message goes to
+ * terminals and logs. C0, DEL, and C1 in UTF-8. */
+static void make_printable(char *text) {
+    for (unsigned char *p = (unsigned char *)text; *p; p++) {
+        if (*p < ' ' || *p == 0x7f) *p = '?';
+        if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) p[0] = p[1] = '?';
+    }
+}
+
 int shf__fail(int code, int os_error, const char *place, const char *path, const char *format, ...) {
     char message[SHF_ERROR_MESSAGE];
     size_t n = path == NULL ? 0 : strnlen(path, SHF_ERROR_PATH - 1);
@@ -39,6 +48,7 @@ int shf__fail(int code, int os_error, const char *place, const char *path, const
         if (vsnprintf(message, sizeof message, format, args) < 0) message[0] = 0;
         va_end(args);
     }
+    make_printable(message);
     if (n > 0) memmove(last.path, path, n);
     last.path[n] = 0;
     memcpy(last.message, message, sizeof message);

@@ -30,6 +30,9 @@
  *            two lanes have different secrets, so exchanged lanes do, too. An operand is 0 only if a word of the
  *            key equals a secret (or a state), 2^-64 for who does not know the seed.
  *            fold is symmetric: lo, hi and hi ^ s0 ^ s1, lo ^ s0 ^ s1 collide; to name such a pair is to know s0 ^ s1.
+ *            fold(a, b) is close to a * b mod 2^64 - 1, where ~a is -a: two keys of which one has a word of the other
+ *            complemented have the same hash with 2^-27 (measured), not 2^-64. That makes pairs, at most four keys a
+ *            block, never a pile: a table does not suffer. (validate_hash.c: complements)
  *
  * READS      never outside of [p, p + n); p needs no alignment and may be NULL if n is 0.
  * PROOF      csrc/tests/validate_hash.c   vectors of Rust and CPython, own vectors, avalanche, buckets, reads

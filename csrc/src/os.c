@@ -4,6 +4,7 @@
  *
  * WHAT       Thin wrappers: >= 0, or -errno; EINTR is retried inside. Nothing here prints, allocates, keeps a lock
  *            or touches shared memory (the futex calls hand the kernel the address of a lock word).
+ *            No call is a cancellation point, and no descriptor is 0, 1 or 2.
  * NOT        Policy. Which errno becomes which SHF_ERR_* is the caller's affair.
  *
  * FAULTS     With SHF_FAULTS each call that can fail first asks shf__os_fault("os_name"): a test fails the k-th
@@ -102,13 +103,39 @@ void shf__crash_point(void) {
 }
 #endif
 
+/* A thread that is cancelled (pthread_cancel) in a system call would leave what it holds, byte R or the grow lock, held by
+ * a process that lives: so no call of the engine is a cancellation point. */
+static int cancel_off(void) {
+    int before = PTHREAD_CANCEL_ENABLE;
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+static void cancel_back(const int *before) {
+    int unused;
+    (void)pthread_setcancelstate(*before, &unused);
+}
+#define NOT_CANCELLED __attribute__((cleanup(cancel_back), unused)) int cancel_state__ = cancel_off()
+
 /* ---- files -------------------------------------------------------------------------------------------- */
+
+/* In a process that has closed its standard streams a new descriptor is 0, 1 or 2, and whoever prints then prints over the
+ * file: moved out of their way. Takes what open returned. */
+static int above_streams(int fd) {
+    int higher;
+    if (fd < 0) return -errno;
+    if (fd > STDERR_FILENO) return fd;
+    higher = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (higher < 0) higher = -errno;
+    close(fd);
+    return higher;
+}
 
 int os_open(const char *path, int flags, unsigned mode) {
     int fd;
     FAULT("os_open");
+    NOT_CANCELLED;
     RETRY(fd, open(path, flags | O_CLOEXEC, (mode_t)mode));
-    return fd < 0 ? -errno : fd;
+    return above_streams(fd);
 }
 
 static void proc_fd_path(int fd, char out[32]) { snprintf(out, 32, "/proc/self/fd/%d", fd); }
@@ -117,12 +144,14 @@ int os_open_fd(int fd, int flags) {
     char link[32];
     int copy;
     FAULT("os_open_fd");
+    NOT_CANCELLED;
     proc_fd_path(fd, link);
     RETRY(copy, open(link, flags | O_CLOEXEC));
-    return copy < 0 ? -errno : copy;
+    return above_streams(copy);
 }
 
 int os_close(int fd) {
+    NOT_CANCELLED;
     int rc = close(fd) < 0 && errno != EINTR ? -errno : 0; /* Linux: the descriptor is gone whatever it says */
     FAULT("os_close");
     return rc;
@@ -193,6 +222,7 @@ int os_fallocate(int fd, uint64_t offset, uint64_t length) {
     int rc;
     FAULT("os_fallocate");
     if (offset > INT64_MAX || length > INT64_MAX - offset) return -EFBIG;
+    NOT_CANCELLED;
     RETRY(rc, fallocate(fd, 0, (off_t)offset, (off_t)length));
     return rc < 0 ? -errno : 0;
 }
@@ -214,8 +244,9 @@ uint64_t os_file_size_limit(void) {
 int os_tmpfile(const char *directory, unsigned mode) {
     int fd;
     FAULT("os_tmpfile");
+    NOT_CANCELLED;
     RETRY(fd, open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, (mode_t)mode));
-    return fd < 0 ? -errno : fd;
+    return above_streams(fd);
 }
 
 int os_link_fd(int fd, const char *path) {
@@ -251,6 +282,7 @@ int os_pread(int fd, void *buf, size_t n, uint64_t offset) {
     unsigned char *to = buf;
     size_t done = 0;
     FAULT("os_pread");
+    NOT_CANCELLED;
     if (n > INT_MAX || offset > INT64_MAX - (uint64_t)n) return -EINVAL;
     while (done < n) {
         ssize_t got;
@@ -265,9 +297,10 @@ int os_pread(int fd, void *buf, size_t n, uint64_t offset) {
 int os_memfd(const char *name) {
     int fd;
     FAULT("os_memfd");
+    NOT_CANCELLED;
     fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL) fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING); /* before 6.3 */
-    return fd < 0 ? -errno : fd;
+    return above_streams(fd);
 }
 
 int os_seal(int fd, int seals) {
@@ -331,6 +364,7 @@ int os_collapse(void *base, size_t length) {
 int os_msync(void *base, size_t length) {
     int rc;
     FAULT("os_msync");
+    NOT_CANCELLED;
     RETRY(rc, msync(base, length, MS_SYNC));
     return rc < 0 ? -errno : 0;
 }
@@ -421,6 +455,7 @@ uint64_t os_now_ns(void) {
 
 void os_sleep_ns(uint64_t ns) {
     struct timespec left = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    NOT_CANCELLED;
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {}
 }
 
@@ -432,6 +467,7 @@ int os_random(void *buf, size_t n) {
     unsigned char *to = buf;
     size_t done = 0;
     FAULT("os_random");
+    NOT_CANCELLED;
     while (done < n) {
         ssize_t got;
         RETRY(got, getrandom(to + done, n - done, 0));
@@ -447,6 +483,7 @@ int os_boot_id(uint64_t id[2]) {
     unsigned digits = 0;
     int fd, got;
     FAULT("os_boot_id");
+    NOT_CANCELLED;
     RETRY(fd, open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
     if (fd < 0) return -errno;
     got = os_pread(fd, text, sizeof text, 0);
@@ -513,6 +550,7 @@ static int proc_stat(uint32_t pid, uint64_t *start, uint64_t *threads) {
 int os_process_start(uint32_t pid, uint64_t *start) {
     uint64_t threads;
     FAULT("os_process_start");
+    NOT_CANCELLED;
     return proc_stat(pid, start, &threads);
 }
 
@@ -520,6 +558,7 @@ int os_pid_namespace(uint64_t *id) {
     char text[4096], *line, *end;
     struct stat st;
     FAULT("os_pid_namespace");
+    NOT_CANCELLED;
     int got = proc_text("/proc/self/status", text, sizeof text);
     if (got < 0) return got;
     line = strstr(text, "\nNSpid:"); /* our pid in the namespace of /proc, and in each one inside of it down to ours */
@@ -548,6 +587,7 @@ int os_process_is_over(uint32_t pid, uint64_t start) {
     size_t n = 0;
     int over = 1;
     FAULT("os_process_is_over");
+    NOT_CANCELLED;
     snprintf(task, sizeof task, "/proc/%u/task", pid);
     if (!thread_is_over(task, pid)) return 0; /* nearly always: no need to look at more */
     DIR *d = opendir(task);
