@@ -11,6 +11,7 @@
 #include <sched.h>
 
 #define WORKERS 4
+#define MOST (1u << 20) /* bytes of a value */
 #define SIZES 6
 static const size_t sizes[SIZES] = {4, 8, 100, 3300, 9000, 100000};
 #define OWNED 64
@@ -27,7 +28,7 @@ struct worker {
     int number; /* 0 .. WORKERS - 1 */
     uint64_t rng;
     void (*fn)(struct worker *);
-    unsigned char *buf, *out; /* 100,000 bytes each */
+    unsigned char *buf, *out; /* MOST bytes each */
     pthread_t thread;
 };
 static uint64_t draw(struct worker *w) { return test_next(&w->rng); }
@@ -37,7 +38,7 @@ static void good(int rc, const char *what) {
 
 static void *worker_main(void *arg) {
     struct worker *w = arg;
-    w->buf = test_alloc(100000), w->out = test_alloc(100000);
+    w->buf = test_alloc(MOST), w->out = test_alloc(MOST);
     while (!board->stop) w->fn(w);
     free(w->buf), free(w->out);
     return NULL;
@@ -536,11 +537,11 @@ static void soak(struct worker *w) {
     good(shf_table_put(w->t, key, klen, w->buf, soak_size - draw(w) % (soak_size / 4 + 1), NULL), "put");
 }
 TEST(soak_of_updates) {
-    static const size_t lengths[] = {4, 8, 100, 3300, 9000, 100000};
-    for (int i = 0; i < 6; i++) {
+    static const size_t lengths[] = {4, 8, 100, 3300, 4100, 9000, MOST};
+    for (int i = 0; i < 7; i++) {
         struct shf_table *t = table_create("a");
         fresh_board();
-        soak_size = lengths[i], soak_keys = 1000;
+        soak_size = lengths[i], soak_keys = lengths[i] > 20000 ? 40 : 1000;
         void *zero = calloc(1, soak_size);
         for (uint64_t k = 0; k < soak_keys; k++) {
             char key[24];
@@ -548,11 +549,11 @@ TEST(soak_of_updates) {
             good(shf_table_put(t, key, klen, zero, soak_size, NULL), "put");
         }
         free(zero);
-        run_workers("a", t, soak, 12);
+        run_workers("a", t, soak, 14);
         uint64_t early = table_stats(t).file_bytes;
-        run_workers("a", t, soak, 6);
+        run_workers("a", t, soak, 7);
         struct shf_table_stats s = table_stats(t);
-        printf("# %6zu bytes: file %llu KiB, later %llu KiB; keys %llu KiB, garbage %llu KiB, free %llu KiB\n", lengths[i],
+        printf("# %7zu bytes: file %llu KiB, later %llu KiB; keys %llu KiB, garbage %llu KiB, free %llu KiB\n", lengths[i],
                (unsigned long long)early >> 10, (unsigned long long)s.file_bytes >> 10,
                (unsigned long long)(s.keys * lengths[i]) >> 10, (unsigned long long)s.garbage_bytes >> 10,
                (unsigned long long)s.free_bytes >> 10);
