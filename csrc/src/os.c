@@ -278,6 +278,14 @@ int os_fchmod(int fd, unsigned mode) {
     return rc < 0 ? -errno : 0;
 }
 
+int os_fsync(int fd) {
+    int rc;
+    FAULT("os_fsync");
+    NOT_CANCELLED;
+    RETRY(rc, fsync(fd));
+    return rc < 0 ? -errno : 0;
+}
+
 int os_pread(int fd, void *buf, size_t n, uint64_t offset) {
     unsigned char *to = buf;
     size_t done = 0;

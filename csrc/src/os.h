@@ -36,6 +36,7 @@ int os_link_fd(int fd, const char *path);           /* linkat through /proc/self
 int os_rename_noreplace(const char *from, const char *to);
 int os_unlink(const char *path);
 int os_fchmod(int fd, unsigned mode);
+int os_fsync(int fd);                               /* the whole file, whoever wrote it; nothing on tmpfs */
 int os_pread(int fd, void *buf, size_t n, uint64_t offset);   /* bytes read */
 int os_memfd(const char *name);                     /* CLOEXEC | ALLOW_SEALING (| NOEXEC_SEAL where known) */
 int os_seal(int fd, int seals);
@@ -51,7 +52,7 @@ int os_populate_write(void *base, size_t length);   /* MADV_POPULATE_WRITE */
  * held a page; -ENOMEM, -EBUSY (control group): no huge page to be had; -EINVAL: not on this kernel, file system or
  * memory. */
 int os_collapse(void *base, size_t length);
-int os_msync(void *base, size_t length);            /* MS_ASYNC on tmpfs costs nothing; MS_SYNC */
+int os_msync(void *base, size_t length);            /* MS_SYNC */
 shf_au64 *os_wipe_on_fork_word(void);               /* a private word that the kernel zeroes in a forked child; NULL */
 
 /* open file description locks on one byte; never block */

@@ -64,7 +64,7 @@
  *                 the dump is written. A child of a raw clone that has not used shf is no matter: it will register
  *                 anew. The slot stays taken until the byte is free, so nobody else becomes (s, g + 1) before.
  *
- * UNCLEAN    dirty = 1 is on disk before the first change; 0 after the last detacher's msync. Found dirty, no slot
+ * UNCLEAN    dirty = 1 is on disk before the first change; 0 after the last detacher's fsync. Found dirty, no slot
  *            alive, and dev/ino are not this file's (a copy made of a live file) or, on a disk, boot_id is not this
  *            boot's (the machine went down): SHF_ERR_UNCLEAN. The test comes before the first store of an attach.
  *
@@ -401,7 +401,7 @@ static int check_unclean(struct shf_registry *g, const struct here *here) {
     int same_boot = !here->boot_known || (shm_load_relaxed(word_of(&h->boot_id[0])) == here->boot_id[0] &&
                                           shm_load_relaxed(word_of(&h->boot_id[1])) == here->boot_id[1]);
     if (same_file && !same_boot)
-        same_boot = r->is_memfd || (os_fs_type(r->fd, &fs) >= 0 && (fs == TMPFS_MAGIC || fs == HUGETLBFS_MAGIC));
+        same_boot = os_fs_type(r->fd, &fs) >= 0 && (fs == TMPFS_MAGIC || fs == HUGETLBFS_MAGIC);
     if ((same_file && same_boot) || others_alive(g, 0, 1)) return SHF_OK;
     return shf__fail(SHF_ERR_UNCLEAN, 0, "header: dirty", r->path,
                      same_file ? "%s was in use when the machine went down; restore it or make it anew"
@@ -602,9 +602,9 @@ uint32_t shf__registry_owner_slow(struct shf_registry *g) {
 
 /* ---- leaving and sweeping ------------------------------------------------------------------------------- */
 
-/* msync; dirty = 0. A failed msync leaves it dirty: right, as the disk does not have it all. */
+/* fsync; dirty = 0. A failed one leaves it dirty: right, as the disk does not have it all. */
 static void make_clean(struct shf_region *r) {
-    if (os_msync(r->base, atomic_load_explicit(&r->size, memory_order_relaxed)) < 0) return;
+    if (os_fsync(r->fd) < 0) return; /* all of the file: others may have made it longer than this handle has seen */
     shm_store_release32(&r->header->dirty, 0);
     os_msync(r->base, SHF_PAGE);
 }
@@ -618,8 +618,8 @@ void shf__registry_detach(struct shf_registry *g) {
         uint64_t id = atomic_load_explicit(&g->process, memory_order_relaxed);
         uint32_t slot = SHF_OWNER_SLOT(me);
         int fd = atomic_load_explicit(&life->fd, memory_order_acquire);
-        if (!others_alive(g, slot, 1)) os_msync(r->base, atomic_load_explicit(&r->size, memory_order_relaxed));
-        int have_r = r_lock(g, fd, id, DETACH_WAIT_NS) == 0; /* the long part of msync is done: R is held briefly */
+        if (!others_alive(g, slot, 1)) os_fsync(r->fd);
+        int have_r = r_lock(g, fd, id, DETACH_WAIT_NS) == 0; /* the long part is done: R is held briefly */
         if (have_r && !others_alive(g, slot, 1)) make_clean(r);
         shm_store_relaxed32(&shf__registry_slot(g, slot)->pid, 0);
         /* Unlocked by name, before the close: another thread's fork may copy the descriptor just now. The slot before

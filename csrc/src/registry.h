@@ -38,7 +38,7 @@ struct shf_registry {
 /* Takes a slot (SHF_ERR_BUSY if all are taken, SHF_ERR_UNSUPPORTED without OFD locks), checks and sets the
  * header's dirty/boot_id/dev/ino (SHF_ERR_UNCLEAN), names itself, sweeps. A read-only region only checks. */
 int shf__registry_attach(struct shf_registry *g);
-/* msync and dirty = 0 if it is the last one; gives the slot back. Does nothing in a forked child. */
+/* fsync and dirty = 0 if it is the last one; gives the slot back. Does nothing in a forked child. */
 void shf__registry_detach(struct shf_registry *g);
 
 /* This handle's owner id, registering anew in a forked child. 0 on failure (error recorded: SHF_ERR_FORKED, or
