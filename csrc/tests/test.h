@@ -46,6 +46,25 @@
 #define TEST_SANITIZED 0
 #endif
 
+#ifdef SHF_COVERAGE
+#ifdef __cplusplus
+extern "C" {
+#endif
+void __gcov_dump(void);
+void __gcov_reset(void);
+#ifdef __cplusplus
+}
+#endif
+__attribute__((noreturn, unused)) static void test_exit(int code) { /* _exit would lose a child's counters */
+    __gcov_dump();
+    _exit(code);
+}
+#define _exit(code) test_exit(code)
+#define TEST_FORKED() __gcov_reset() /* what the parent has counted it will say itself */
+#else
+#define TEST_FORKED() ((void)0)
+#endif
+
 #define TEST_WEAK __attribute__((weak, unused)) /* one copy a program, though several .c include this */
 #define TEST_FN static __attribute__((unused))
 
@@ -155,6 +174,7 @@ TEST_FN pid_t fork_child(void (*fn)(void *), void *arg) {
     pid_t pid = fork();
     if (pid < 0) perror("fork"), exit(2);
     if (pid) return pid;
+    TEST_FORKED();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     alarm(0);
     int before = *test_failures;
