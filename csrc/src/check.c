@@ -399,6 +399,8 @@ static int walk_all(struct shf_table *t, struct shf_table_report *report, struct
     struct walk w = {t, report, stats, NULL, 0, !t->region.read_only, {NULL, NULL, 0, 0}, 0, 0, 0};
     int rc = SHF_OK;
     (void)shf__region_refresh(&t->region);
+    if (shf__pages_out_of_reach(&t->region, (uint32_t)(shm_load_acquire(&t->region.header->end) / SHF_PAGE) - 1))
+        return shf__region_corrupt(&t->region, "check: the end of the file is out of reach", t->region.reserved);
     w.pages = (uint32_t)(atomic_load_explicit(&t->region.size, memory_order_acquire) / SHF_PAGE); /* S2 */
     w.reached = calloc(w.pages / 64 + 1, sizeof *w.reached);
     if (w.reached == NULL)

@@ -145,9 +145,12 @@ struct shf_shm_map_entry *shf__pages_entry(struct shf_region *r, uint32_t page) 
     return (struct shf_shm_map_entry *)(void *)(r->base + at) + page % SHF_MAP_ENTRIES;
 }
 
-/* 1 if this handle has less address space than the file is long: what lies beyond is out of its reach, not wrong. */
-static int out_of_reach(struct shf_region *r, uint32_t page) {
-    return page >= shf__pages_limit(r) && shm_load_acquire(&r->header->end) > r->reserved;
+int shf__pages_out_of_reach(struct shf_region *r, uint32_t page) {
+    struct shf_shm_map_entry *e = shf__pages_entry(r, page); /* looks at the file again, if need be */
+    uint64_t n = e != NULL ? shf_page_length(shm_load_acquire(&e->word)) : 1;
+    if (e != NULL && shf__pages_inside(r, page, (uint32_t)n)) return 0;
+    uint64_t end = shm_load_acquire(&r->header->end);
+    return end / SHF_PAGE > shf__pages_limit(r) && page + n <= end / SHF_PAGE;
 }
 
 /* A word that a walk may stand on, for a run inside the file. */
@@ -257,7 +260,7 @@ static uint32_t find_in_class(struct shf_pages *p, uint32_t class, uint32_t n, u
             hint_remove_at(h, i);
             return page;
         }
-        if (length == 0 && !out_of_reach(p->region, page)) {
+        if (length == 0 && !shf__pages_out_of_reach(p->region, page)) {
             hint_remove_at(h, i); /* what was last comes to i, and has been looked at */
         } else if (length != 0 && hint_class(length) != class) {
             hint_remove_at(h, i); /* the run has got shorter since */
@@ -318,7 +321,7 @@ int shf__pages_hand(struct shf_pages *p, uint32_t n, uint32_t budget, int *found
         uint64_t w = e ? shm_load_acquire(&e->word) : 0;
         if (!is_head(r, page, w)) {
             shm_store_relaxed32(&r->header->hand, 0);
-            *wrapped = out_of_reach(r, page + shf_page_length(w));
+            *wrapped = shf__pages_out_of_reach(r, page + shf_page_length(w));
             if (*wrapped) return SHF_OK;
             return shf__region_corrupt(r, "page map: the hand is not at a head", page);
         }

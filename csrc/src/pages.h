@@ -34,6 +34,11 @@ struct shf_shm_map_entry *shf__pages_entry(struct shf_region *r, uint32_t page);
 /* The head of the run that `page` lies in (follows one INTERIOR word), and its word. 0 = the map makes no sense. */
 uint32_t shf__pages_head(struct shf_region *r, uint32_t page, uint64_t *word);
 
+/* 1 if the run that begins at `page` lies inside the file, but not all of it where this handle can see: it has less address
+ * space than the file is long, or the file's size could not be asked for. Not wrong: whoever must read or free that run
+ * leaves it to another handle, or to a later time. A freed run that was missed could not be found again. */
+int shf__pages_out_of_reach(struct shf_region *r, uint32_t page);
+
 /* Takes a run of n pages for a holder of a shard lock: *run_word (the shard's `run`) = page before the map
  * changes, head word = {state, owner, n} = commit, aux = 0. The caller links the run in a step and then stores
  * run = 0. The bytes of the run are whatever was there. SHF_OK, SHF__GROW, SHF_ERR_TIMEOUT, SHF_ERR_CORRUPT. */

@@ -42,6 +42,7 @@
 #include "pages_impl.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 /* What one growth will do. Page numbers. */
 struct plan {
@@ -69,8 +70,11 @@ static void plan_for(struct plan *g, uint32_t first, uint32_t run) {
 }
 
 static int no_space(struct shf_pages *p, int quiet, int error, const char *why, uint64_t limit) {
+    char text[160];
+    const char *path = p->region->path ? p->region->path : "";
     if (quiet) return SHF_ERR_NO_SPACE;
-    return shf__fail(SHF_ERR_NO_SPACE, error, "pages: growth", p->region->path, why, (unsigned long long)limit);
+    snprintf(text, sizeof text, why, (unsigned long long)limit);
+    return shf__fail(SHF_ERR_NO_SPACE, error, "pages: growth", path, "%s: %s", path, text);
 }
 
 /* G1 for [end, end + bytes). */
@@ -83,8 +87,8 @@ static int allocate(struct shf_pages *p, uint64_t end, uint64_t bytes, int quiet
     if (end + bytes > r->reserved) {
         if (quiet) return SHF_ERR_ADDRESS_SPACE;
         return shf__fail(SHF_ERR_ADDRESS_SPACE, 0, "pages: growth", r->path,
-                         "only %llu bytes of address space could be reserved (RLIMIT_AS?)",
-                         (unsigned long long)r->reserved);
+                         "%s: only %llu bytes of address space could be reserved: raise RLIMIT_AS and open it again",
+                         r->path, (unsigned long long)r->reserved);
     }
     uint64_t limit = os_file_size_limit();
     struct os_stat before, now;
@@ -104,7 +108,7 @@ static int allocate(struct shf_pages *p, uint64_t end, uint64_t bytes, int quiet
     if (rc == -ENOSPC || rc == -EDQUOT)
         return no_space(p, quiet, -rc, "no room on the file system for %llu more bytes", bytes);
     if (quiet) return SHF_ERR_IO;
-    return shf__fail(SHF_ERR_IO, -rc, "pages: growth", r->path, "fallocate failed");
+    return shf__fail(SHF_ERR_IO, -rc, "pages: growth", r->path, "%s: the file could not grow: system error %d", r->path, -rc);
 }
 
 static void *new_page(struct shf_region *r, uint32_t page) { return r->base + (uint64_t)page * SHF_PAGE; } /* G1 checked */

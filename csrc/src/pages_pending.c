@@ -199,6 +199,11 @@ int shf__pages_sweep_slot(struct shf_pages *p, uint32_t slot) {
                 if (first == SHF_OK) first = rc;
                 continue;
             }
+            if (shf__pages_out_of_reach(p->region, run)) {
+                p->unlock_shard(p->context, shard);
+                if (first == SHF_OK) first = shf__region_corrupt(p->region, "pending run", run);
+                continue;
+            }
             struct shf_shm_map_entry *e = shf__pages_entry(p->region, run);
             uint64_t w = e ? shm_load_acquire(&e->word) : 0;
             uint32_t owner = shf_page_owner(w);
@@ -244,7 +249,7 @@ void shf__pages_fill_reserve(struct shf_pages *p) {
     uint32_t page, n;
     if (p->region->read_only || reserve_of(p, &page, &n) != NULL) return;
     if (!shf__trylock(p->registry, &p->region->header->alloc_word)) return;
-    if (reserve_of(p, &page, &n) == NULL) {
+    if (reserve_of(p, &page, &n) == NULL && (page == 0 || !shf__pages_out_of_reach(p->region, page))) {
         for (n = SHF_CHUNK_LIKE; n >= 4; n /= 2) /* fewer pages would not take a record of 8 KiB */
             if ((page = shf__pages_find(p, n)) != 0) break;
         struct shf_pages_note note = {&p->region->header->reserve, NULL, 0};

@@ -146,6 +146,9 @@ int shf__region_corrupt(const struct shf_region *r, const char *place, uint64_t 
                          "'%s' has grown beyond the %zu bytes of address space this process could reserve "
                          "(RLIMIT_AS, locked memory): raise the limit and open it again",
                          path, r->reserved);
+    int e = atomic_load_explicit(&r->size_error, memory_order_relaxed);
+    if (e != 0) /* so it does if the file has grown and its size could not be asked for */
+        return shf__fail(SHF_ERR_IO, e, place, path, "'%s' has grown, but its size could not be asked for: try again", path);
     return shf__fail(SHF_ERR_CORRUPT, 0, place, path, "'%s' is damaged: %s (at %#llx)", path, place,
                      (unsigned long long)where);
 }
@@ -836,7 +839,9 @@ int shf__region_refresh(struct shf_region *r) {
     uint64_t end = shm_load_acquire(&r->header->end); /* E2 */
     size_t now = atomic_load_explicit(&r->size, memory_order_relaxed);
     if (end <= now || now == r->reserved) return 0;
-    if (os_fstat(r->fd, &st) < 0) return 0;
+    int rc = os_fstat(r->fd, &st);
+    atomic_store_explicit(&r->size_error, rc < 0 ? -rc : 0, memory_order_relaxed);
+    if (rc < 0) return 0;
     if (end > st.size) end = st.size;
     if (end > r->reserved) end = r->reserved;
     return size_up(r, end - end % SHF_PAGE);

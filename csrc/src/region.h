@@ -21,6 +21,7 @@ struct shf_region {
     unsigned char *base;      /* the mapping; the reservation is `reserved` bytes long */
     size_t reserved;          /* address space mapped; may be less than max_bytes */
     _Atomic size_t size;      /* bytes that may be touched: min(end, file size) as last seen; only grows */
+    _Atomic int size_error;   /* the last look at the file's size failed so: what lies beyond `size` cannot be told */
     struct shf_shm_header *header;
     uint64_t max_bytes;
     uint32_t hash, fixed_key, fixed_value, made_mode; /* of the header, as it was when it was checked */

@@ -415,6 +415,8 @@ int shf__table_put_hashed(struct shf_table *t, uint64_t h, const void *key, size
 int shf__table_del_hashed(struct shf_table *t, uint64_t h, const void *key, size_t klen);
 
 /* table_clear.c */
+/* 1 if this handle can see a buried segment and all large runs that its slots name. */
+int shf__grave_within_reach(struct shf_table *t, uint32_t segment);
 /* One step on the grave. 1 if there is more. */
 int shf__grave_step(struct shf_table *t, struct shf_shm_shard *s);
 

@@ -10,6 +10,8 @@
  *            habit: a buried segment's references are read to find large runs, and a chunk freed before could have
  *            become the run of a new large value of this shard, at the very page that an old record began on.
  * VERSION    moved in the CLEAR step, before any of it can become FREE; nobody reaches it afterwards.
+ * REACH      A handle that cannot see all that a step would free leaves the step to others: what is freed cannot be found
+ *            again if it is missed.
  * A DEATH    between two steps: the rest of the grave waits. In one: redone.
  */
 #include "table.h"
@@ -26,6 +28,16 @@ static int give_up(struct shf_shm_shard *s) {
     return 0;
 }
 
+int shf__grave_within_reach(struct shf_table *t, uint32_t segment) {
+    if (shf__pages_out_of_reach(&t->region, segment)) return 0;
+    shf_au64 *slots = shf__region_page(&t->region, segment);
+    for (uint32_t i = 0; slots != NULL && i < SHF_SEGMENT_SLOTS && !shf_is_fixed(t); i++) {
+        uint64_t off = shf_word_offset(shm_load_relaxed(&slots[i]));
+        if (off != 0 && off % SHF_PAGE == 0 && shf__pages_out_of_reach(&t->region, (uint32_t)(off / SHF_PAGE))) return 0;
+    }
+    return 1;
+}
+
 int shf__grave_step(struct shf_table *t, struct shf_shm_shard *s) {
     if (shm_load_relaxed32(&s->grave_full) == 0) return 0;
     uint64_t directory = shm_load_relaxed(&s->grave_directory);
@@ -33,10 +45,12 @@ int shf__grave_step(struct shf_table *t, struct shf_shm_shard *s) {
     if (directory != 0) {
         uint32_t size = 1u << shf_directory_depth(directory), next = i;
         shf_au32 *entries = grave_entries(t, s, directory);
+        if (entries == NULL && shf__pages_out_of_reach(&t->region, shf_directory_page(directory))) return 0;
         if (entries == NULL || (shf_directory_page(directory) == 0 && size > 8)) return give_up(s);
         for (; next < size && page == 0; next++) page = shm_load_relaxed32(&entries[next]);
         while (page != 0 && next < size && shm_load_relaxed32(&entries[next]) == page) next++;
         if (page != 0) {
+            if (!shf__grave_within_reach(t, page)) return 0;
             if (shf__region_page(&t->region, page) == NULL) return give_up(s);
             shm_store_relaxed32(&s->arg0, page);
             shm_store_relaxed32(&s->new_count, next);
@@ -47,6 +61,7 @@ int shf__grave_step(struct shf_table *t, struct shf_shm_shard *s) {
             if (shf__step_run(t, s, SHF_STEP_BURY_ARRAY, NULL) != SHF_OK) return 0;
         }
     } else if ((page = shm_load_relaxed32(&s->grave_chunks)) != 0) {
+        if (shf__pages_out_of_reach(&t->region, page)) return 0;
         struct shf_shm_chunk *c = shf__region_page(&t->region, page);
         struct shf_shm_map_entry *e = shf__pages_entry(&t->region, page);
         if (c == NULL || e == NULL || shf_page_state(shm_load_relaxed(&e->word)) != SHF_PAGE_CHUNK ||

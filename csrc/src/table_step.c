@@ -25,6 +25,12 @@ static struct shf_shm_chunk *chunk_at(struct shf_table *t, struct shf_shm_shard 
     return shf__region_page(&t->region, page);
 }
 
+/* 1 if this handle cannot see the run that the step frees: the step stays armed, for another handle or a later time. */
+static int is_beyond(struct shf_table *t, const struct shf_shm_shard *s) {
+    uint32_t run = shm_load_relaxed32(&s->old_run);
+    return run != 0 && shf__pages_out_of_reach(&t->region, run);
+}
+
 /* PUT and SLOT. */
 static int apply_slot(struct shf_table *t, struct shf_shm_shard *s, enum shf_step op, shf_au64 *slot) {
     struct shf_shm_map_entry *link = NULL, *dead = NULL;
@@ -49,6 +55,7 @@ static int apply_slot(struct shf_table *t, struct shf_shm_shard *s, enum shf_ste
         dead = shf__pages_entry(&t->region, shm_load_relaxed32(&s->chunk_a));
         if (dead == NULL) return corrupt(t, s, "intent: chunk");
     }
+    if (is_beyond(t, s)) return corrupt(t, s, "intent: old run");
     if (link != NULL) shm_store_release(&link->word, shf_page_word(SHF_PAGE_LARGE, number, pages)); /* A2 */
     shm_store_release(slot, shm_load_relaxed(&s->new_word));
     shm_store_relaxed(&s->head, shm_load_relaxed(&s->new_head));
@@ -105,7 +112,7 @@ static int apply_split(struct shf_table *t, struct shf_shm_shard *s) {
 static int apply_double(struct shf_table *t, struct shf_shm_shard *s) {
     uint64_t directory = shm_load_relaxed(&s->new_word);
     if (shf_directory_page(directory) == 0 || shf_directory_depth(directory) > SHF_DIR_MAX ||
-        shf__table_entries(t, s, directory) == NULL)
+        shf__table_entries(t, s, directory) == NULL || is_beyond(t, s))
         return corrupt(t, s, "intent: directory");
     shm_store_release(&s->directory, directory); /* A2 */
     shf_move_version(s);
@@ -130,7 +137,7 @@ static int apply_chunk(struct shf_table *t, struct shf_shm_shard *s) {
 
 static int apply_unchunk(struct shf_table *t, struct shf_shm_shard *s) {
     struct shf_shm_chunk *before = chunk_at(t, s, shm_load_relaxed32(&s->arg0));
-    if (before == NULL) return corrupt(t, s, "intent: predecessor");
+    if (before == NULL || is_beyond(t, s)) return corrupt(t, s, "intent: predecessor");
     shm_store_relaxed32(&before->next, shm_load_relaxed32(&s->arg1)); /* A2 */
     shm_store_relaxed32(&s->victim, 0);
     shm_store_relaxed32(&s->record_units, shm_load_relaxed32(&s->new_count));
@@ -169,6 +176,7 @@ static int apply_bury_segment(struct shf_table *t, struct shf_shm_shard *s) {
     if (slots == NULL || e == NULL) return corrupt(t, s, "intent: buried segment");
     /* Once the page is FREE its words may be another's already: only an unfinished burial reads them. */
     if (shm_load_acquire(&e->word) == shf_page_word(SHF_PAGE_SEGMENT, number, shf_segment_pages(t))) {
+        if (!shf__grave_within_reach(t, page)) return corrupt(t, s, "intent: buried segment");
         for (uint32_t i = 0; i < SHF_SEGMENT_SLOTS && !shf_is_fixed(t); i++) {
             uint64_t off = shf_word_offset(shm_load_relaxed(&slots[i]));
             if (off != 0 && off % SHF_PAGE == 0)
@@ -181,6 +189,7 @@ static int apply_bury_segment(struct shf_table *t, struct shf_shm_shard *s) {
 }
 
 static int apply_bury_array(struct shf_table *t, struct shf_shm_shard *s) {
+    if (is_beyond(t, s)) return corrupt(t, s, "intent: buried directory");
     shm_store_relaxed(&s->grave_directory, 0); /* A2 */
     if (shm_load_relaxed32(&s->old_run) != 0)
         shf__pages_free(&t->region, shm_load_relaxed32(&s->old_run), SHF_PAGE_DIRECTORY, shf_shard_number(t, s));
@@ -188,6 +197,7 @@ static int apply_bury_array(struct shf_table *t, struct shf_shm_shard *s) {
 }
 
 static int apply_bury_chunk(struct shf_table *t, struct shf_shm_shard *s) {
+    if (is_beyond(t, s)) return corrupt(t, s, "intent: buried chunk");
     shm_store_relaxed32(&s->grave_chunks, shm_load_relaxed32(&s->arg1)); /* A2 */
     shf__pages_free(&t->region, shm_load_relaxed32(&s->old_run), SHF_PAGE_CHUNK, shf_shard_number(t, s));
     return SHF_OK;
@@ -238,6 +248,7 @@ int shf__table_recover(struct shf_table *t, struct shf_shm_shard *s) {
     }
     run = shm_load_relaxed32(&s->run);
     if (run != 0) {
+        if (shf__pages_out_of_reach(&t->region, run)) return corrupt(t, s, "run of a dead owner");
         shf__pages_give_back(&t->pages, run, shf_shard_number(t, s));
         shf_compiler_fence();
         shm_store_relaxed32(&s->run, 0);
