@@ -1,0 +1,159 @@
+//! Processes do every operation on shared tables, and are killed (SIGKILL) and stopped (SIGSTOP) at random times and
+//! replaced; what they were told is compared with what is there, all the time and at the end.
+//!
+//! ```text
+//! cargo run --release --example torture                                         # 10 seconds
+//! cargo run --release --example torture -- --seconds 60 --procs 4 --seed 7
+//! ```
+//!
+//! Each worker *slot* has a log outside of the tables (`log.rs`): what it is about to do, before each change, and what
+//! became of it, after. When its process is killed another one takes the slot over: it reads the log, and finds out
+//! whether the change under way has happened. So each slot knows exactly what must be there of the keys that it alone
+//! changes, its byte of shared counters and its claims on shared keys; of all other values it knows that they are whole
+//! and of their key. Every result of every call is judged, by the worker; now and then, and at the end, all workers are
+//! brought to a halt, `check` is made, and the tables are compared with the logs, in both directions, by the first
+//! process. Three verdicts:
+//!
+//! ```text
+//! lost     a change that was acknowledged is not there
+//! torn     a value is not whole, or not of its key
+//! wrong    anything else that must not be: a removed key comes back, a UID names another key, a walk sees a key twice,
+//!          a call returns what does not agree with the log, `check` finds a problem, a call fails
+//! ```
+//!
+//! There are tables of variable lengths and of several fixed ones; two of them are also cleared. They grow, shrink, and
+//! are replaced by new ones. Three quarters of the processes' changes are single operations, one in ten is a batch.
+//!
+//! *Waits*: the longest time that an operation took, apart for times in which no process was stopped, and for those in
+//! which one was (a stopped process may hold a lock: others wait for it, by contract, until their deadline). With more
+//! processes than cores each of them stands still now and then, anyway: the longest time between two operations, without
+//! any call, is printed beside, for comparison; and how much of the longest wait its process was ready but not running.
+//!
+//! The random choices come from the seed, which is printed. *The interleaving is the machine's*: the same seed does not
+//! make the same run, but one like it.
+//!
+//! Exit code: 0 nothing lost, torn or wrong, and nobody waited too long or hung; 1 if not: then the files are kept, and
+//! their folder is printed; 2 for bad arguments. However it ends otherwise, the files are removed and no process stays.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+#![allow(clippy::cast_precision_loss, reason = "rates for people")]
+
+mod compare;
+mod control;
+mod driver;
+mod fault;
+mod log;
+mod model;
+mod own;
+mod plan;
+mod random;
+mod report;
+mod shared;
+mod statistics;
+mod values;
+mod whole;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+
+use crate::driver::{Cleaner, Driver};
+use crate::fault::AnyError;
+use crate::plan::{MOST_SLOTS, Plan};
+
+/// Kills and stops processes that work on shared tables, and shows that nothing is lost, torn or wrong.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Args {
+    /// How long to go on
+    #[arg(short, long, default_value_t = 10.0, value_name = "S", value_parser = seconds)]
+    seconds: f64,
+    /// Worker processes at any time
+    #[arg(short, long, default_value_t = 4, value_name = "P",
+          value_parser = clap::value_parser!(u64).range(1..=MOST_SLOTS as u64))]
+    procs: u64,
+    /// Seed of the random choices; default: the clock
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Keys of each worker in each table
+    #[arg(short, long, default_value_t = 40_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    keys: u64,
+    /// Kills and stops a second, as far as the machine can
+    #[arg(short, long, default_value_t = 80, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    rate: u64,
+    /// Only tables of fixed lengths
+    #[arg(long)]
+    fixed: bool,
+    /// Where the files are
+    #[arg(long, default_value = "/dev/shm")]
+    folder: PathBuf,
+    /// Longest time that an operation may take while no process is stopped, in milliseconds
+    #[arg(long, default_value_t = 1000, value_name = "MS")]
+    max_wait: u64,
+    /// Internal: be the worker of this slot, of this parent, with this seed
+    #[arg(long, hide = true, value_names = ["SLOT", "PARENT", "SEED"], num_args = 3)]
+    worker: Option<Vec<u64>>,
+    /// Internal: remove this folder at the end
+    #[arg(long, hide = true)]
+    cleaner: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 1e6 => Ok(seconds),
+        _ => Err("must be above 0 and at most 1000000".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match (&args.worker, &args.cleaner) {
+        (Some(numbers), _) => work(&args, numbers),
+        (None, Some(folder)) => Cleaner::run(folder).map(|()| true),
+        (None, None) => torture(&args),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("torture: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn plan(args: &Args, folder: &Path) -> Result<Plan, AnyError> {
+    Ok(Plan::new(folder, usize::try_from(args.procs)?, usize::try_from(args.keys)?, args.fixed))
+}
+
+fn work(args: &Args, numbers: &[u64]) -> Result<bool, AnyError> {
+    let plan = plan(args, &args.folder)?;
+    Ok(worker::run(plan, usize::try_from(numbers[0])?, i32::try_from(numbers[1])?, numbers[2])?)
+}
+
+fn torture(args: &Args) -> Result<bool, AnyError> {
+    let clock = u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos());
+    let seed = args.seed.unwrap_or(clock);
+    println!(
+        "seed {seed}: {} workers, {} seconds, {} own keys of each in a table, up to {} kills and stops a second",
+        args.procs, args.seconds, args.keys, args.rate
+    );
+    let folder = tempfile::Builder::new().prefix("torture-").tempdir_in(&args.folder)?.keep();
+    let cleaner = Cleaner::start(&folder)?;
+    let good = Driver::new(args, plan(args, &folder)?, seed).and_then(|mut driver| {
+        driver.run()?;
+        report::print(&driver, args)
+    });
+    let keep = !matches!(good, Ok(true));
+    if keep {
+        eprintln!(
+            "torture: FAILED, seed {seed}; the tables and logs are kept in {} (a table: \
+             shf::Table::open(path), check(), iter(); a log: examples/torture/log.rs)",
+            folder.display()
+        );
+    }
+    cleaner.finish(keep)?;
+    good
+}
