@@ -17,9 +17,7 @@
 
 #define BYTE_R (UINT64_C(1) << 62) /* registry.c, LAYOUT */
 
-static struct {
-    uint64_t killed, refused, taken_over, opened, cancelled;
-} total;
+static struct { uint64_t killed, refused, taken_over, opened, cancelled; } total;
 
 TEST_FN struct shf_table *open_for(const char *path, uint32_t ms) {
     struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;

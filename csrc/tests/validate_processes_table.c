@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
  * validate_processes_table.c - a table and the processes around it: forked, replaced by exec, in other namespaces,
- * zombies, stopped, traced, paused; who is waited for, who is taken over, what others can do meanwhile; and a process that
- * may only read, but locks every byte
+ * zombies, stopped, traced, paused; who is waited for, who is taken over, what others can do meanwhile; and a process
+ * that may only read, but locks every byte
  *
- * See processes_fixture.h for holders, `hasty` and `patient`. Some tests need root or namespaces: without them they say so
- * and pass.
+ * See processes_fixture.h for holders, `hasty` and `patient`. Some tests need root or namespaces: without them they say
+ * so and pass.
  */
 #include "processes_fixture.h"
 
@@ -161,7 +161,8 @@ static int role_reopen(char **args) {
         ssize_t n = readlink(link, target, sizeof target - 1);
         if (n > 0 && (target[n] = 0, strcmp(target, args[0])) == 0) return 2;
     }
-    if (shf_table_open(args[0], 0, NULL, &t) != SHF_OK || put_in(t, 0, 2) != SHF_OK || put_in(t, 1, 2) != SHF_OK) return 1;
+    if (shf_table_open(args[0], 0, NULL, &t) != SHF_OK || put_in(t, 0, 2) != SHF_OK || put_in(t, 1, 2) != SHF_OK)
+        return 1;
     shf_table_close(t);
     return 0;
 }
@@ -593,8 +594,10 @@ int main(int argc, char **argv) {
     if (rc >= 0) return rc;
     rc = run(argc, argv);
     if (argc < 2 && rc == 0)
-        printf("# total: %llu processes ended by force, %llu of their locks taken over; %llu changes refused as the holder "
+        printf("# total: %llu processes ended by force, %llu of their locks taken over; %llu changes refused as the "
+               "holder "
                "lived; 0 robbed, 0 lost\n",
-               (unsigned long long)total.killed, (unsigned long long)total.taken_over, (unsigned long long)total.refused);
+               (unsigned long long)total.killed, (unsigned long long)total.taken_over,
+               (unsigned long long)total.refused);
     return rc;
 }

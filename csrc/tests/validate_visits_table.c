@@ -109,8 +109,10 @@ static void at_the_door(void *arg) {
         static const unsigned flags[] = {0, SHF_CREATE, SHF_CREATE | SHF_EXCL, SHF_CREATE};
         if (what == 4) {
             int rc = shf_unlink(name);
-            if (rc == SHF_OK) atomic_fetch_add(&door->removed, 1);
-            else if (rc != SHF_ERR_NOT_FOUND) FAIL("unlink: %d, %s", rc, shf_last_error()->message);
+            if (rc == SHF_OK)
+                atomic_fetch_add(&door->removed, 1);
+            else if (rc != SHF_ERR_NOT_FOUND)
+                FAIL("unlink: %d, %s", rc, shf_last_error()->message);
             continue;
         }
         int rc = shf_table_open(name, flags[what], NULL, &t);
@@ -263,7 +265,8 @@ TEST(handles_sent_to_another_program) {
                 if (receiver == 0) {
                     prctl(PR_SET_PDEATHSIG, SIGKILL);
                     if (dup2(pair[0], 0) != 0) _exit(1);
-                    execl("/proc/self/exe", "self", "--role", "receive", stranger ? "65534" : (char *)NULL, (char *)NULL);
+                    execl("/proc/self/exe", "self", "--role", "receive", stranger ? "65534" : (char *)NULL,
+                          (char *)NULL);
                     _exit(1);
                 }
                 struct parcel p = {pair[1], memory, mode};
@@ -294,11 +297,12 @@ static void without_streams(void *arg) {
         char name[16];
         snprintf(name, sizeof name, "s%d", closed);
         for (int fd = 0; fd < 3; fd++) closed >> fd & 1 ? close(fd) : dup2(out, fd);
-        int rc[4] = {shf_table_open(temp_path(name), SHF_CREATE, NULL, &t[0]), shf_table_open(temp_path(name), 0, NULL, &t[1]),
-                     shf_table_anonymous("s", NULL, &t[2]), SHF_OK};
+        int rc[4] = {shf_table_open(temp_path(name), SHF_CREATE, NULL, &t[0]),
+                     shf_table_open(temp_path(name), 0, NULL, &t[1]), shf_table_anonymous("s", NULL, &t[2]), SHF_OK};
         rc[3] = t[0] ? shf_table_from_fd(shf_table_fd(t[0]), NULL, &t[3]) : SHF_ERR_IO;
         int low = 0;
-        for (int fd = 0; fd < 3; fd++) low += closed >> fd & 1 && (fcntl(fd, F_GETFD) >= 0 || write(fd, text, sizeof text) > 0);
+        for (int fd = 0; fd < 3; fd++)
+            low += closed >> fd & 1 && (fcntl(fd, F_GETFD) >= 0 || write(fd, text, sizeof text) > 0);
         for (int i = 0; i < 4; i++)
             if (t[i]) rc[i] = put_in(t[i], 0, (unsigned)i);
         for (int fd = 0; fd < 3; fd++) dup2(out, fd);
@@ -428,7 +432,8 @@ int main(int argc, char **argv) {
     if (rc >= 0) return rc;
     rc = run(argc, argv);
     if (argc < 2 && rc == 0)
-        printf("# total: %llu processes killed that came and went; %llu tables opened beside creators and removers, none of "
+        printf("# total: %llu processes killed that came and went; %llu tables opened beside creators and removers, "
+               "none of "
                "them half; %llu threads cancelled; 0 slots leaked\n",
                (unsigned long long)total.killed, (unsigned long long)total.opened, (unsigned long long)total.cancelled);
     return rc;
