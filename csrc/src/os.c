@@ -7,9 +7,9 @@
  *            No call is a cancellation point, and no descriptor is 0, 1 or 2.
  * NOT        Policy. Which errno becomes which SHF_ERR_* is the caller's affair.
  *
- * FAULTS     With SHF_FAULTS each call that can fail first asks shf__os_fault("os_name"): a test fails the k-th
- *            call, or every call of one name. The default here (weak) never fails. os_close closes before it
- *            reports a fault, as the kernel does: a fault must not look like a leak.
+ * FAULTS     With SHF_FAULTS each call that can fail first asks shf__os_fault("os_name"): a test, which defines
+ *            it, fails the k-th call, or every call of one name. os_close closes before it reports a fault, as the
+ *            kernel does: a fault must not look like a leak.
  * CRASH      With SHF_CRASH_POINTS shf__crash_point() counts the shared stores of this process and ends it by
  *            SIGKILL just before store number shf__crash_at: nothing is flushed, no handler runs.
  *
@@ -64,10 +64,6 @@
 #define OS_PAGE 4096u
 
 #ifdef SHF_FAULTS
-__attribute__((weak)) int shf__os_fault(const char *call) {
-    (void)call;
-    return 0;
-}
 #define FAULT(call)                                                                                                    \
     do {                                                                                                               \
         int fault__ = shf__os_fault(call);                                                                             \
@@ -86,17 +82,11 @@ __attribute__((weak)) int shf__os_fault(const char *call) {
 uint64_t shf__crash_count;
 uint64_t shf__crash_at;
 void (*shf__crash_hook)(const void *site);
-#ifdef SHF_COVERAGE
-void __gcov_dump(void); /* libgcov */
-#endif
 
 void shf__crash_point(void) {
     uint64_t count = __atomic_add_fetch(&shf__crash_count, 1, __ATOMIC_RELAXED);
     if (SHF_UNLIKELY(shf__crash_hook != NULL)) shf__crash_hook(__builtin_return_address(0));
     if (SHF_UNLIKELY(count == __atomic_load_n(&shf__crash_at, __ATOMIC_RELAXED))) {
-#ifdef SHF_COVERAGE
-        __gcov_dump(); /* SIGKILL takes the counters along */
-#endif
         kill(getpid(), SIGKILL);
         for (;;) pause(); /* the signal may take effect a moment later */
     }

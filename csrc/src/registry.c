@@ -384,9 +384,15 @@ struct here {
     int boot_known;
 };
 
-static void look_around(struct here *here) {
-    here->boot_known = os_boot_id(here->boot_id) >= 0;
-    if (!here->boot_known) here->boot_id[0] = here->boot_id[1] = 0;
+/* Without /proc the boot is not known. Any other failure is an error: what is unknown for a moment (no descriptor, no memory)
+ * must neither hide that the machine went down nor be written over what is known. */
+static int look_around(struct shf_registry *g, struct here *here) {
+    int rc = os_boot_id(here->boot_id);
+    here->boot_known = rc >= 0;
+    if (rc >= 0) return SHF_OK;
+    here->boot_id[0] = here->boot_id[1] = 0;
+    if (rc == -ENOENT || rc == -EACCES) return SHF_OK;
+    return system_error(rc, g->region, "registry: boot id", "which boot this is (/proc/sys/kernel/random/boot_id) cannot be read");
 }
 
 static shf_au64 *word_of(uint64_t *field) { return (shf_au64 *)(void *)field; }
@@ -396,13 +402,20 @@ static int check_unclean(struct shf_registry *g, const struct here *here) {
     struct shf_region *r = g->region;
     struct shf_shm_header *h = r->header;
     uint64_t fs = 0;
+    int rc;
     if (!shm_load_acquire32(&h->dirty)) return SHF_OK; /* H2 */
     int same_file = shm_load_relaxed(word_of(&h->dev)) == r->dev && shm_load_relaxed(word_of(&h->ino)) == r->ino;
     int same_boot = !here->boot_known || (shm_load_relaxed(word_of(&h->boot_id[0])) == here->boot_id[0] &&
                                           shm_load_relaxed(word_of(&h->boot_id[1])) == here->boot_id[1]);
     if (same_file && !same_boot)
         same_boot = os_fs_type(r->fd, &fs) >= 0 && (fs == TMPFS_MAGIC || fs == HUGETLBFS_MAGIC);
-    if ((same_file && same_boot) || others_alive(g, 0, 1)) return SHF_OK;
+    if (same_file && same_boot) return SHF_OK;
+    for (uint32_t s = 1; s < SHF_SLOT_COUNT; s++) { /* not is_locked: a probe that fails is no proof that somebody lives */
+        if (shm_load_acquire32(&shf__registry_slot(g, s)->generation) == 0) continue;
+        rc = os_ofd_probe(r->fd, LIFE_BYTE(s));
+        if (rc > 0) return SHF_OK;
+        if (rc < 0) return system_error(rc, r, "registry: probe", "whether somebody has it open cannot be asked for");
+    }
     return shf__fail(SHF_ERR_UNCLEAN, 0, "header: dirty", r->path,
                      same_file ? "%s was in use when the machine went down; restore it or make it anew"
                                : "%s is a copy of a file that was in use; copy it when nobody has it open",
@@ -413,7 +426,9 @@ static void store_if_other(uint64_t *field, uint64_t v) {
     if (shm_load_relaxed(word_of(field)) != v) shm_store_relaxed(word_of(field), v);
 }
 
-static int set_dirty(struct shf_registry *g, const struct here *here) {
+/* On the disk before the first change can be. Found dirty beside a life it is there: that one waited for it, under R. Found so
+ * with nobody alive it may be the store of one who died, or failed, before it was written. */
+static int set_dirty(struct shf_registry *g, uint32_t mine, const struct here *here) {
     struct shf_region *r = g->region;
     struct shf_shm_header *h = r->header;
     int was = shm_load_acquire32(&h->dirty) != 0;
@@ -421,9 +436,9 @@ static int set_dirty(struct shf_registry *g, const struct here *here) {
     store_if_other(&h->boot_id[1], here->boot_id[1]);
     store_if_other(&h->dev, r->dev);
     store_if_other(&h->ino, r->ino);
-    if (was) return SHF_OK;
-    shm_store_release32(&h->dirty, 1); /* H1 */
-    int rc = os_msync(r->base, SHF_PAGE); /* on disk before the first change can be */
+    if (was && others_alive(g, mine, 1)) return SHF_OK;
+    if (!was) shm_store_release32(&h->dirty, 1); /* H1 */
+    int rc = os_msync(r->base, SHF_PAGE);
     return rc < 0 ? system_error(rc, r, "registry: msync", "the header could not be written") : SHF_OK;
 }
 
@@ -480,8 +495,8 @@ static int sweep_dead(struct shf_registry *g, uint32_t mine) {
 static int enter_under_r(struct shf_registry *g, int fd, uint32_t origin) {
     struct here here;
     uint32_t slot = 0;
-    look_around(&here);
-    int rc = check_unclean(g, &here);
+    int rc = look_around(g, &here);
+    if (rc == SHF_OK) rc = check_unclean(g, &here);
     if (rc == SHF_OK) rc = slot_take(g, fd, &slot);
     if (rc != SHF_OK) return rc;
     struct shf_shm_slot *s = shf__registry_slot(g, slot);
@@ -491,7 +506,7 @@ static int enter_under_r(struct shf_registry *g, int fd, uint32_t origin) {
     slot_name(g, slot, origin);
     shf_fence_seq_cst(); /* G2 */
     atomic_store_explicit(&g->owner, SHF_OWNER(slot, generation), memory_order_relaxed);
-    rc = set_dirty(g, &here);
+    rc = set_dirty(g, slot, &here);
     if (rc != SHF_OK) {
         shm_store_relaxed32(&s->pid, 0);
         return rc;
@@ -549,8 +564,8 @@ int shf__registry_attach(struct shf_registry *g) {
     atomic_init(&g->swept, 0);
     g->process_now = &no_process;
     if (g->region->read_only) {
-        look_around(&here);
-        return check_unclean(g, &here);
+        int rc = look_around(g, &here);
+        return rc == SHF_OK ? check_unclean(g, &here) : rc;
     }
     uint64_t id = process_id();
     if (!id)

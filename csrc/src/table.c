@@ -2,17 +2,36 @@
 /*
  * table.c - opening and closing a table, its options and its length
  *
- * OPEN       region (file, mapping, header), then registry (slot, proof of life; under byte R: dirty, sweep), then a
- *            look at the 258 lock words: those that name this slot with an older generation are taken over, so that no
- *            shard waits for a taker to find out. The path must still name this file after the attach, else again.
+ * OPEN       region (file, mapping, header), then registry (slot, proof of life; under byte R: dirty, sweep). The sweep of
+ *            the own slot looks at the 258 lock words: those that name it with an older generation are taken over. The
+ *            path must still name this file after the attach, else again.
  * A NEW FILE  An empty shard is all zero but for its directory word (init_shards, before the file has a name).
  */
 #include "table_cells.h"
 
 #include <stdlib.h>
 
+/* Lock words that name the slot of a new life and an older one: that is over, so is its hold. Taken over before they name the
+ * new life, when 2^20 - 1 others have had the slot (G-I3 of registry.c). */
+static void take_over_own(struct shf_table *t, uint32_t me) {
+    shf_au32 *words[2] = {&t->region.header->grow_word, &t->region.header->alloc_word};
+    for (uint32_t i = 0; i < SHF_SHARD_COUNT; i++) {
+        struct shf_shm_shard *s = &t->shards[i];
+        uint32_t owner = shm_load_relaxed32(&s->word) >> 2;
+        if (owner == 0 || owner == me || SHF_OWNER_SLOT(owner) != SHF_OWNER_SLOT(me)) continue;
+        if (shf__table_lock(t, s) == SHF_OK) shf__table_unlock(s);
+    }
+    for (int i = 0; i < 2; i++) {
+        uint32_t owner = shm_load_relaxed32(words[i]) >> 2;
+        if (owner == 0 || owner == me || SHF_OWNER_SLOT(owner) != SHF_OWNER_SLOT(me)) continue;
+        if (shf__lock(&t->registry, words[i], NULL) == SHF_OK) shf__unlock(words[i]);
+    }
+}
+/* The registry's: for each new life with its own slot, and with those of the dead. */
 static int sweep_slot(void *context, uint32_t slot) {
     struct shf_table *t = context;
+    uint32_t me = shf__registry_owner(&t->registry);
+    if (slot == SHF_OWNER_SLOT(me)) take_over_own(t, me);
     return shf__pages_sweep_slot(&t->pages, slot);
 }
 static int lock_shard(void *context, uint32_t shard) {
@@ -26,17 +45,6 @@ static void unlock_shard(void *context, uint32_t shard) {
 static shf_au32 *run_word(void *context, uint32_t shard) {
     struct shf_table *t = context;
     return &t->shards[shard].run;
-}
-
-/* Lock words that name this slot and an older life: the old life is over, so is its hold. */
-static void take_over_own(struct shf_table *t) {
-    uint32_t me = shf__registry_owner(&t->registry);
-    for (uint32_t i = 0; i < SHF_SHARD_COUNT; i++) {
-        struct shf_shm_shard *s = &t->shards[i];
-        uint32_t owner = shm_load_relaxed32(&s->word) >> 2;
-        if (owner == 0 || owner == me || SHF_OWNER_SLOT(owner) != SHF_OWNER_SLOT(me)) continue;
-        if (shf__table_lock(t, s) == SHF_OK) shf__table_unlock(s);
-    }
 }
 
 /* The region is open. Takes it over on success, closes it on failure. */
@@ -77,7 +85,6 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
         free(t);
         return rc;
     }
-    if (!t->region.read_only) take_over_own(t);
     uint64_t bytes;
     if (o->flags & SHF_OPTION_HUGE_PAGES) (void)shf__table_collapse_full(t, &bytes); /* advice */
     *table = t;

@@ -63,9 +63,10 @@ int shf__grave_step(struct shf_table *t, struct shf_shm_shard *s) {
     } else if ((page = shm_load_relaxed32(&s->grave_chunks)) != 0) {
         if (shf__pages_out_of_reach(&t->region, page)) return 0;
         struct shf_shm_chunk *c = shf__region_page(&t->region, page);
-        struct shf_shm_map_entry *e = shf__pages_entry(&t->region, page);
-        if (c == NULL || e == NULL || shf_page_state(shm_load_relaxed(&e->word)) != SHF_PAGE_CHUNK ||
-            shf_page_owner(shm_load_relaxed(&e->word)) != shf_shard_number(t, s))
+        uint64_t word;
+        /* A run that the step will make FREE: so a list that bites its own tail has an end. */
+        if (c == NULL || shf__pages_head(&t->region, page, &word) != page || shf_page_state(word) != SHF_PAGE_CHUNK ||
+            shf_page_owner(word) != shf_shard_number(t, s))
             return give_up(s);
         shm_store_relaxed32(&s->old_run, page);
         shm_store_relaxed32(&s->arg1, shm_load_relaxed32(&c->next));

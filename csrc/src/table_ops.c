@@ -22,7 +22,7 @@ enum kind { PUT, INSERT, REPLACE, ADD, REMOVE, TAKE, REMOVE_IF, SWAP };
 
 /* A large old value, as read before the lock. */
 struct seen {
-    uint64_t offset, sequence;
+    uint64_t offset, sequence, vlen;
     int valid, equal;
 };
 
@@ -177,7 +177,8 @@ static int remove_key(struct op *o, const struct shf_found *f) {
 
 /* Is this the large value that was read before the lock? */
 static int was_seen(const struct op *o, const struct shf_found *f) {
-    return o->seen.valid && o->seen.offset == shf_word_offset(f->word) && o->seen.sequence == shf_large_sequence(f);
+    return o->seen.valid && o->seen.offset == shf_word_offset(f->word) && o->seen.sequence == shf_large_sequence(f) &&
+           o->seen.vlen == f->vlen; /* only a scribbler changes it alone: what was copied is what is reported */
 }
 
 /* A value that is compared or copied under the lock; longer ones were read before it. (A short value may belong to a
@@ -230,6 +231,7 @@ static int look_at_old(struct op *o) {
                                o->expected->len == f.vlen ? o->expected->data : NULL;
             o->seen.offset = shf_word_offset(f.word);
             o->seen.sequence = shf_large_sequence(&f);
+            o->seen.vlen = f.vlen;
             o->seen.equal = 0;
             if (shf__read_large(&r, &o->target, &f, o->old, n, with, &o->seen.equal) == 1) o->seen.valid = 1;
             else rc = SHF_CHANGED;
