@@ -213,7 +213,8 @@ static void segments(uint32_t length) {
     atomic_store(&s->arm, 0);
     atomic_store(&s->directory, directory);
 
-    struct intent twice = {.op = SHF_STEP_DOUBLE, .new_word = shf_directory_array(SHF_DIR_MAX, run)};
+    uint32_t depth = SHF_DIR_MAX < 10 ? SHF_DIR_MAX : 10; /* one page */
+    struct intent twice = {.op = SHF_STEP_DOUBLE, .new_word = shf_directory_array(depth, run)};
     carried_out("double", twice);
     i = twice, i.new_word = directory, forged("the inline directory as an array", i);
     if (SHF_DIR_MAX < 15)
