@@ -139,6 +139,7 @@ int shf__lock_slow(struct shf_registry *g, shf_au32 *word, int *taken_over) {
         pause_cpu();
     }
     uint64_t timeout = g->lock_timeout_ns ? g->lock_timeout_ns : DEFAULT_TIMEOUT_NS;
+    if (shf__registry_patience_ns != 0 && shf__registry_patience_ns < timeout) timeout = shf__registry_patience_ns;
     uint64_t start = 0, nap = NAP_FIRST_NS, seed = 0;
     uint32_t watching = 0; /* the owner beside whose name I have set S */
     uint32_t seen_s = 0;   /* some may sleep long */

@@ -113,7 +113,7 @@
 #define TMPFS_MAGIC UINT64_C(0x01021994)
 #define HUGETLBFS_MAGIC UINT64_C(0x958458f6)
 #define DENSE_SLOTS 64u                         /* always tried first, so that the low ones are reused */
-#define SWEEP_WAIT_NS UINT64_C(100000000) /* for a shard's lock, while attaching */
+#define SWEEP_WAIT_NS UINT64_C(100000000)       /* for a shard's lock, while R is held */
 #define SWEEP_EVERY_NS UINT64_C(10000000)
 #define DETACH_WAIT_NS UINT64_C(200000000)      /* for byte R, when leaving */
 #define DEFAULT_TIMEOUT_NS UINT64_C(10000000000)
@@ -476,6 +476,15 @@ static void slot_name(struct shf_registry *g, uint32_t slot, uint32_t origin) {
     shm_store_relaxed(&s->name[1], shf_load64(name + 8));
 }
 
+_Thread_local uint64_t shf__registry_patience_ns;
+
+static int sweep_one(struct shf_registry *g, uint32_t slot) {
+    shf__registry_patience_ns = SWEEP_WAIT_NS;
+    int rc = g->sweep_slot(g->context, slot);
+    shf__registry_patience_ns = 0;
+    return rc;
+}
+
 /* Under byte R: no life can begin meanwhile, so a slot found unlocked stays so. A slot that cannot be swept (a shard of
  * its entries is damaged) does not keep the others from it; a shard whose holder is stopped ends the sweep, as R is held. */
 static int sweep_dead(struct shf_registry *g, uint32_t mine) {
@@ -484,7 +493,7 @@ static int sweep_dead(struct shf_registry *g, uint32_t mine) {
     for (uint32_t s = 1; s < SHF_SLOT_COUNT; s++) {
         if (s == mine || shm_load_acquire32(&shf__registry_slot(g, s)->pending) == 0 || is_locked(g, s)) continue;
         shf_fence_seq_cst();
-        int rc = g->sweep_slot(g->context, s);
+        int rc = sweep_one(g, s);
         if (rc == SHF_ERR_TIMEOUT) return rc;
         if (rc != SHF_OK && first == SHF_OK) first = rc;
     }
@@ -511,13 +520,10 @@ static int enter_under_r(struct shf_registry *g, int fd, uint32_t origin) {
         shm_store_relaxed32(&s->pid, 0);
         return rc;
     }
-    /* What dead lives left. One stopped or damaged shard must not keep everybody from attaching, nor R for long: a short
-     * deadline (nobody shares this handle yet), and a failure is for the next sweep. Our own slot's leftovers are looked
-     * at again before this life leaves something there itself (pages_pending.c, N8). */
-    uint64_t deadline = g->lock_timeout_ns;
-    if (deadline > SWEEP_WAIT_NS) g->lock_timeout_ns = SWEEP_WAIT_NS;
-    if (g->sweep_slot == NULL || g->sweep_slot(g->context, slot) != SHF_ERR_TIMEOUT) sweep_dead(g, slot);
-    g->lock_timeout_ns = deadline;
+    /* What dead lives left. One stopped or damaged shard must not keep everybody from attaching: a failure is for the next
+     * sweep. Our own slot's leftovers are looked at again before this life leaves something there itself (pages_pending.c,
+     * N8). */
+    if (g->sweep_slot == NULL || sweep_one(g, slot) != SHF_ERR_TIMEOUT) sweep_dead(g, slot);
     return SHF_OK;
 }
 

@@ -59,6 +59,8 @@ int shf__registry_is_over(struct shf_registry *g, uint32_t owner);
 /* Runs sweep_slot for every slot that has no life (and has a pending page), under byte R, at most every 10 ms
  * unless `force`. SHF_OK, or the error of the sweep; SHF_OK if another process is at it. */
 int shf__registry_sweep(struct shf_registry *g, int force);
+/* Not 0 while this thread sweeps: it holds byte R, so nobody can attach, and waits no longer than this for any lock. */
+extern _Thread_local uint64_t shf__registry_patience_ns;
 /* Attached lives (probes every used slot). */
 uint32_t shf__registry_count(struct shf_registry *g);
 struct shf_shm_slot *shf__registry_slot(struct shf_registry *g, uint32_t slot);
