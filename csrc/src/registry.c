@@ -78,8 +78,9 @@
  *            the parent's. Inherited descriptors are only ever *closed*: F_UNLCK would unlock for the parent.
  *            `entering` and `registry_busy` hold a tag of the process id: one that a thread of the parent held at the
  *            fork is recognised as nobody's.
- *            Window: a fork() by another thread between open and list entry in life_open (about 1 us) leaves a copy in
- *            the child that the handler does not know: as raw clone without use.
+ *            Between open and list entry a fork() by another thread would leave a copy in the child that the handler does
+ *            not know. So forks are counted: if one began meanwhile, L is closed and opened anew. (50 ms at most: who
+ *            forks without a pause, or in a handler waits for the opener, has a window of 1 us: as raw clone.)
  *
  * INVARIANTS (numbers are used by tests)
  *    G-I1  a live (slot, generation) is never reported dead
