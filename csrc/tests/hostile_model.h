@@ -113,7 +113,7 @@ TEST_FN void hostile_make(struct hostile_good *g, struct hostile_shape shape, ui
     struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
     struct shf_table *t = NULL;
     g->shape = shape;
-    o.max_bytes = 64 << 20, o.fixed_key = (uint32_t)shape.key, o.fixed_value = (uint32_t)shape.value;
+    o.max_bytes = 16 << 20, o.fixed_key = (uint32_t)shape.key, o.fixed_value = (uint32_t)shape.value;
     REQUIRE_EQ_INT(shf_table_anonymous("made", &o, &t), SHF_OK);
     unsigned char *bytes = hostile_read(shf_table_fd(t), &g->size);
     shf_table_close(t);
