@@ -5,16 +5,19 @@
  * PAUSES      A writer process splits, doubles, replaces and cleans; the reader's batches wait between any two stages until
  *             the writer has gone on by a random number of puts. Keys that live throughout must never be absent, and
  *             values must be whole. SHF_SECONDS (default 2, spread over the tests).
- * DEATHS      For k = 1, 2, ... a child dies at the k-th store of a put_many or del_many: the pairs before some place are
- *             done, those behind are not, nothing is half done. SHF_CRASH_SINGLES: how many k (default 150).
+ * DEATHS      As in crash_table.c, the machinery is crash_model.h: batches of puts and removals that die at each of their stores,
+ *             and the next one in the repair. The pairs before some place are done, those behind it are not. Batches of new keys, of
+ *             others, in place, with large values, and such that split, double, take chunks, move records, grow the file.
  * BUILD       SHF_CRASH_POINTS (shf__batch_pause is called only there), with and without SHF_SMALL.
  */
-#include "model.h"
-#include "table.h"
-
-#include "os.h"
-
-#include <sched.h>
+#ifdef SHF_SMALL
+#define CRASH_SINGLES 100
+#else
+#define CRASH_SINGLES 50
+#endif
+#define CRASH_PAIRS 16
+#define CRASH_SHARE 1
+#include "crash_model.h"
 
 void shf__batch_pause(void);
 
@@ -188,76 +191,114 @@ TEST(known_keys_beside_replaces) { beside_a_writer(1); }
 
 /* ---- deaths ------------------------------------------------------------------------------------------- */
 
-#define DYING 45u /* pairs of the batch: keys 0 .. DYING - 1 */
-struct dying {
-    const struct shape *s;
-    uint64_t k;
-    int removes;
-};
-#define DYING_STAMP 1000u
-static void dying_child(void *arg) {
-    const struct dying *d = arg;
-    struct shf_table *t = table_open("a", 0);
-    static unsigned char key[DYING][40], val[DYING][1000];
-    struct shf_pair pairs[DYING];
-    struct shf_bytes keys[DYING];
-    size_t done = 0, removed = 0;
-    for (size_t i = 0; i < DYING; i++) {
-        size_t klen = key_for(d->s, i, key[i]), vlen = length_for(d->s, DYING_STAMP + i);
-        value_fill(val[i], vlen, key[i], klen, DYING_STAMP + i);
-        keys[i] = (struct shf_bytes){key[i], klen};
-        pairs[i] = (struct shf_pair){keys[i], {val[i], vlen}};
+#define VARIABLE(name)                                                                                                 \
+    TEST(name##_variable) {                                                                                            \
+        begin_variable();                                                                                              \
+        build_##name();                                                                                                \
+        play();                                                                                                        \
     }
-    shf__crash_count = 0, shf__crash_at = d->k;
-    if (d->removes) CHECK_EQ_INT(shf_table_del_many(t, DYING, keys, &removed, &done), SHF_OK);
-    else CHECK_EQ_INT(shf_table_put_many(t, DYING, pairs, &done), SHF_OK);
-    shf__crash_at = 0;
-    CHECK_EQ_INT(done, DYING);
-    shf_table_close(t);
-}
-/* 1 if key i is as the batch leaves it, 0 if it is as it was before; anything else fails. */
-static int is_done(struct shf_table *t, const struct dying *d, size_t i, int was_there) {
-    unsigned char key[40], got[1000], old[1000], new[1000];
-    size_t klen = key_for(d->s, i, key), n = 0, old_len = length_for(d->s, i), new_len = length_for(d->s, DYING_STAMP + i);
-    int rc = shf_table_get(t, key, klen, got, sizeof got, &n);
-    value_fill(old, old_len, key, klen, i), value_fill(new, new_len, key, klen, DYING_STAMP + i);
-    int as_new = rc == SHF_OK && n == new_len && memcmp(got, new, n) == 0;
-    int as_old = was_there ? rc == SHF_OK && n == old_len && memcmp(got, old, n) == 0 : rc == SHF_NOT_FOUND;
-    if (d->removes) as_new = rc == SHF_NOT_FOUND;
-    if (!as_new && !as_old) FAIL("%s: k %llu: key %zu is neither old nor new (%d)", d->s->name, (unsigned long long)d->k, i, rc);
-    return as_new && !as_old ? 1 : as_new ? 2 : 0; /* 2: cannot be told */
-}
-static void die_everywhere(int removes) {
-    uint64_t most = test_env("SHF_CRASH_SINGLES", 150), tried = 0; /* about: see the step of k */
-    EACH_SHAPE(s) {
-        uint64_t stores = 0;
-        for (uint64_t k = 1;; k += 1 + test_rng() % (1 + k * 60 / (most + 1))) { /* the first ones, then ever fewer */
-            struct dying d = {s, k, removes};
-            struct shf_table *t = table_of(s);
-            pick_keys(t, s);
-            /* Half of the keys are there before; then what is put is a new record or value for some, new for others. */
-            for (size_t i = 0; i < DYING; i++)
-                if (i % 2 || removes) CHECK_EQ_INT(put(t, s, i, i), SHF_OK);
-            int died = run_child(dying_child, &d, 20000), before = 1;
-            for (size_t i = 0; i < DYING; i++) {
-                int done = is_done(t, &d, i, i % 2 || removes);
-                if (done == 1 && !before) FAIL("%s: k %llu: key %zu is done, one before it is not", s->name, (unsigned long long)k, i);
-                if (done == 0) before = 0;
-            }
-            CHECK_EQ_INT(put(t, s, PICKED - 1, 1), SHF_OK); /* goes on at once */
-            table_clean(t);
-            shf_table_close(t);
-            tried++;
-            if (died == 0) break;
-            REQUIRE_EQ_INT(died, CHILD_KILLED(SIGKILL));
-            if (*test_failures != 0) break;
-            stores = k;
-        }
-        printf("# %s: dead at stores up to %llu\n", s->name, (unsigned long long)stores);
+#define FIXED(name, klen, vlen)                                                                                        \
+    TEST(name##_##klen##_##vlen) {                                                                                     \
+        begin_fixed(klen, vlen);                                                                                       \
+        build_##name();                                                                                                \
+        play();                                                                                                        \
     }
-    printf("# %llu deaths\n", (unsigned long long)tried);
+#define FOR_VARIABLE(name)                                                                                             \
+    static void build_##name(void);                                                                                    \
+    VARIABLE(name)                                                                                                     \
+    static void build_##name(void)
+#define FOR_ALL(name)                                                                                                  \
+    static void build_##name(void);                                                                                    \
+    VARIABLE(name) FIXED(name, 4, 4) FIXED(name, 8, 0) FIXED(name, 12, 8) FIXED(name, 16, 40)                          \
+    static void build_##name(void)
+
+static int any_key(int i) { return i % 3 ? target_key() : new_key(-1, -1, -1, 0); } /* most of them in one shard */
+/* n keys, every `there`th of them present before (0: none). */
+static int some_pairs(int n, int there) {
+    int first = S.keys;
+    for (int i = 0; i < n; i++) {
+        int key = any_key(i);
+        if (there && i % there == 0) prep(PUT, key, sized(i % 4 ? 8 + i : 200, (uint64_t)i));
+    }
+    return first;
 }
-TEST(a_death_in_put_many) { die_everywhere(0); }
-TEST(a_death_in_del_many) { die_everywhere(1); }
+FOR_ALL(put_many) { /* new ones and others, in place and of another length, over two groups of the engine */
+    some_keys(6);
+    int first = some_pairs(20, 2);
+    for (int i = 0; i < 20; i++) step(PUT, first + i, sized(i % 3 ? 8 + i : 60, 100 + (uint64_t)i));
+    batch(20);
+}
+FOR_ALL(put_many_over_one_key) { /* the same key again and again: in order */
+    int first = some_pairs(3, 1);
+    for (int i = 0; i < 9; i++) step(PUT, first + i % 3, sized(i % 2 ? 8 : 30, 100 + (uint64_t)i));
+    batch(9);
+}
+FOR_ALL(del_many) { /* present ones and absent ones */
+    some_keys(6);
+    int first = some_pairs(20, 2);
+    for (int i = 0; i < 20; i++) step(DEL, first + i, absent);
+    batch(20);
+}
+FOR_ALL(put_many_then_del_many) { /* cells and slots go to others at once */
+    int first = some_pairs(10, 3);
+    for (int i = 0; i < 10; i++) step(PUT, first + i, sized(12, 100 + (uint64_t)i));
+    batch(10);
+    for (int i = 0; i < 8; i++) step(DEL, first + i, absent);
+    batch(8);
+    for (int i = 0; i < 10; i++) step(PUT, target_key(), sized(12, 200 + (uint64_t)i));
+    batch(10);
+}
+FOR_ALL(put_many_first_keys) { /* the shards have no segment yet */
+    int first = some_pairs(8, 0);
+    for (int i = 0; i < 8; i++) step(PUT, first + i, sized(12, (uint64_t)i));
+    batch(8);
+}
+FOR_VARIABLE(put_many_large) {
+    int first = some_pairs(6, 2);
+    for (int i = 0; i < 6; i++) step(PUT, first + i, sized(i % 2 ? LARGE : 30, 100 + (uint64_t)i));
+    batch(6);
+}
+FOR_VARIABLE(del_many_large) {
+    int first = some_pairs(6, 0);
+    for (int i = 0; i < 6; i++) prep(PUT, first + i, sized(i % 2 ? LARGE : 30, (uint64_t)i)), step(DEL, first + i, absent);
+    batch(6);
+}
+FOR_ALL(put_many_splits) {
+    for (int i = 0; i < 600; i++) prep(PUT, target_key(), sized(4, (uint64_t)i));
+    S.event = SPLIT, S.batch = 20;
+}
+#ifdef SHF_SMALL
+#define SAME_TOP UINT32_C(0x6000)
+#else
+#define SAME_TOP UINT32_C(0x7c00)
+#endif
+FOR_ALL(put_many_doubles) {
+    for (int i = 0; i < 900; i++) prep(PUT, new_key(TARGET, -1, -1, SAME_TOP), sized(4, (uint64_t)i));
+    S.event = DOUBLE, S.batch = 20;
+}
+FOR_VARIABLE(put_many_takes_a_chunk) {
+    for (int i = 0; i < 200; i++) prep(PUT, target_key(), sized(100, (uint64_t)i));
+    S.event = CHUNK, S.batch = 12, S.from = 10;
+}
+static void churn(void) {
+    uint64_t s = test_seed;
+    for (int i = 0; i < 60; i++) prep(PUT, target_key(), sized(150, (uint64_t)i));
+    for (int i = 0; i < 2500; i++)
+        prep(PUT, (int)(test_next(&s) % 60), sized((int64_t)(150 - test_next(&s) % 50), 100 + (uint64_t)i));
+}
+FOR_VARIABLE(put_many_moves) {
+    churn();
+    S.event = MOVE, S.nth = 10, S.batch = 20;
+}
+FOR_VARIABLE(put_many_frees_a_chunk) {
+    churn();
+    S.event = UNCHUNK, S.nth = 3, S.batch = 20;
+}
+FOR_ALL(put_many_grows) {
+    for (int i = 0; i < 1000; i++)
+        prep(PUT, new_key(fixed_value_len < 0 || SHF_SHARD_COUNT > 2 ? -1 : (int)TARGET, -1, -1, 0), sized(3000, (uint64_t)i));
+    S.event = GROW, S.batch = 12, S.from = 10;
+}
+TEST(totals) { sites_total(); }
 
 int main(int argc, char **argv) { return run(argc, argv); }

@@ -244,7 +244,7 @@ struct writer {
 static void writer_child(void *arg) {
     struct writer *w = arg;
     struct shf_table *t = open_path(w->path);
-    struct step warm = {PUT, S.probe, sized(0, 3), absent};
+    struct step warm = {PUT, S.probe, sized(0, 3), absent, 0};
     perform(t, &warm); /* the first call of a process does more */
     rest();
     if (perform(t, &w->step) != SHF_OK) _exit(95);
@@ -289,7 +289,7 @@ static void stopped_writer(enum kind kind, int really) {
     prepare();
     snprintf(path, sizeof path, "%s", temp_path("t"));
     write_image(path, S.image, S.image_size);
-    struct writer w = {path, {kind, key, kind == DEL ? absent : new_value(), absent}};
+    struct writer w = {path, {kind, key, kind == DEL ? absent : new_value(), absent, 0}};
     struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
     struct shf_table *h[3] = {open_path(path), NULL, NULL};
     o.lock_timeout_ms = 40;
@@ -307,7 +307,7 @@ static void stopped_writer(enum kind kind, int really) {
         REQUIRE(ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)SIGSTOP) == 0); /* stopped as by a terminal */
         REQUIRE(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
         read_at_once(h, &w.step, &seen, now - first);
-        struct step other = {PUT, 0, sized(0, 99), absent};
+        struct step other = {PUT, 0, sized(0, 99), absent, 0};
         int rc = perform(h[2], &other); /* a writer of the shard gives up in time, if the lock is held */
         CHECK(rc == SHF_OK || rc == SHF_ERR_TIMEOUT);
         if (rc == SHF_OK) apply(S.state, &other);
@@ -539,11 +539,11 @@ static void remember(void) {
     ask(P.t, &P.q, &P.past[P.pasts++]);
 }
 static void recover(void) {
-    struct step probe = {PUT, S.probe, sized(0, ++P.stamp % 4096), absent};
+    struct step probe = {PUT, S.probe, sized(0, ++P.stamp % 4096), absent, 0};
     if (P.pending) do_it(&probe), remember(), P.pending = 0;
 }
 static struct step random_change(void) {
-    struct step s = {test_rng() % 3 == 0 ? DEL : PUT, (int)(test_rng() % RIVALS), sized(0, ++P.stamp % 4096), absent};
+    struct step s = {test_rng() % 3 == 0 ? DEL : PUT, (int)(test_rng() % RIVALS), sized(0, ++P.stamp % 4096), absent, 0};
     if (s.kind == DEL) s.val = absent;
     return s;
 }
@@ -632,9 +632,9 @@ static void taken_back(size_t klen, size_t vlen, int company) {
     uint64_t all = test_env("SHF_CRASH_FULL", 0), tries = 0;
     struct looked l;
     rivals(klen, vlen);
-    P.back = (struct step){PUT, 0, sized(0, 1), absent}, P.gone = (struct step){DEL, 0, absent, absent};
-    P.d = (struct dying){P.path, {PUT, 1, sized(0, 2), absent}, 0};
-    struct step off = {DEL, 1, absent, absent}, stays = {PUT, 2, sized(0, 1), absent};
+    P.back = (struct step){PUT, 0, sized(0, 1), absent, 0}, P.gone = (struct step){DEL, 0, absent, absent, 0};
+    P.d = (struct dying){P.path, {PUT, 1, sized(0, 2), absent, 0}, 0};
+    struct step off = {DEL, 1, absent, absent, 0}, stays = {PUT, 2, sized(0, 1), absent, 0};
     if (company) do_it(&stays);
     for (uint64_t k = 1;; k++) { /* the last place to die at without a commit */
         do_it(&P.gone);
@@ -688,9 +688,6 @@ TEST(taken_back_second_word) { taken_back(8, 8, 1); }
 TEST(taken_back_second_redo) { taken_back(16, 40, 1); }
 #endif
 
-TEST(totals) { /* of what ran */
-    printf("# %llu processes killed, %llu second deaths, slowest survivor's first operation %.2f ms\n",
-           (unsigned long long)killed, (unsigned long long)pairs, (double)slowest_ns / 1e6);
-}
+TEST(totals) { sites_total(); }
 
 int main(int argc, char **argv) { return run(argc, argv); }

@@ -9,17 +9,21 @@
  *             works; check, len and a walk agree. What a reader has seen as new never becomes old again.
  * SECOND      For a k a second child dies at its j-th store: A it was attached before the first death and its first
  *             operation recovers; B it opens the file afterwards. Then the parent must find everything right.
+ * THIRD       After some second deaths one more child opens the file and dies at a random store.
+ * BATCH       Steps that one put_many or del_many does: the pairs before some place are done, those behind it are not.
  * HOW MANY    Every k up to SHF_CRASH_SINGLES of them (default CRASH_SINGLES; 0: all): a third of them the last ones, the
  *             others spread by the seed. All (k, j) if they are few, else SHF_CRASH_PAIRS of them by the seed (default
  *             CRASH_PAIRS); SHF_CRASH_FULL=1: all of both. CRASH_SHARE scenarios that are nearly the same share a number.
+ *             Before all that each store of the code (crash_sites.h) at which nobody has died yet; pairs are drawn half by
+ *             number, half by the store of the code. One in eight pairs becomes three.
  * LENGTHS     begin() for variable ones, begin_fixed() for fixed ones: then every key and value has that length, whatever
  *             a scenario says.
  */
 #ifndef SHF_CRASH_MODEL_H
 #define SHF_CRASH_MODEL_H
 
+#include "crash_sites.h"
 #include "model.h"
-#include "os.h"
 #include "table.h"
 
 #include <fcntl.h>
@@ -48,7 +52,10 @@ struct step {
     enum kind kind;
     int key;
     struct val val, expected;
+    int many; /* over 0: so many steps from here on, all PUT or all DEL, are one batch */
 };
+#define BATCH_MOST 24
+#define CANDIDATES (2 * (BATCH_MOST + 1))
 enum event { NONE, SPLIT, DOUBLE, CHUNK, UNCHUNK, MOVE, GROW, STASH };
 
 /* The scenario in work. */
@@ -63,8 +70,10 @@ static struct {
     int preps, steps;
     enum event event; /* the first prep step (the nth that does) after `from` that makes it happen becomes step[0] */
     int nth, from;
+    int batch;        /* over 0: so many prep steps around that one are a batch */
     int touch, probe; /* keys in the target shard; probe is never used by the scenario */
     int arm_open, arm_close, alone;
+    int by_shard; /* what happens, happens to each shard for itself */
     uint64_t next_name;
     struct val state[KEYS]; /* after the preparation */
     unsigned char *image;
@@ -79,11 +88,10 @@ static struct shared *shared;
 static struct shf_hash_key hash_key;
 static unsigned char *base_image; /* an empty table with a seed of ours */
 static size_t base_size;
-static uint64_t killed, pairs, slowest_ns;
 
 /* ---- values, states, steps ---- */
 static unsigned char *val_bytes(struct val v, int key) {
-    static unsigned char buf[100000];
+    static __thread unsigned char buf[100000];
     if (v.raw)
         memcpy(buf, &v.stamp, 8);
     else if (v.len > 0)
@@ -127,8 +135,24 @@ static int update_fn(void *context, const struct shf_bytes *old, struct shf_byte
     desired->len = s->val.len < 0 ? 0 : (size_t)s->val.len;
     return 0;
 }
+static int perform_many(struct shf_table *t, const struct step *s) {
+    struct shf_pair puts[BATCH_MOST];
+    struct shf_bytes keys[BATCH_MOST];
+    size_t n = (size_t)s->many, done = 0;
+    unsigned char *values = test_alloc(n * 100000);
+    for (size_t i = 0; i < n; i++) {
+        size_t len = s[i].val.len < 0 ? 0 : (size_t)s[i].val.len;
+        memcpy(values + i * 100000, val_bytes(s[i].val, s[i].key), len);
+        keys[i] = (struct shf_bytes){S.key[s[i].key].name, S.key[s[i].key].len};
+        puts[i] = (struct shf_pair){keys[i], {values + i * 100000, len}};
+    }
+    int rc = s->kind == PUT ? shf_table_put_many(t, n, puts, &done) : shf_table_del_many(t, n, keys, NULL, &done);
+    free(values);
+    return rc != SHF_OK ? rc : done == n ? SHF_OK : SHF_ERR_INVALID;
+}
 static int perform(struct shf_table *t, const struct step *s) {
-    static unsigned char out[100000], other[100000];
+    static __thread unsigned char out[100000], other[100000];
+    if (s->many) return perform_many(t, s);
     const char *k = S.key[s->key].name;
     size_t klen = S.key[s->key].len, vlen = s->val.len < 0 ? 0 : (size_t)s->val.len, n;
     unsigned char *v = val_bytes(s->val, s->key);
@@ -185,6 +209,7 @@ static void make_base(void) {
     struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
     struct shf_table *t = NULL;
     const char *path = temp_path("base");
+    sites_begin();
     if (!shared) shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     o.max_bytes = 64 << 20;
     if (fixed_value_len >= 0) o.fixed_key = (uint32_t)fixed_key_len, o.fixed_value = (uint32_t)fixed_value_len;
@@ -202,8 +227,16 @@ static void make_base(void) {
 }
 
 /* ---- building scenarios ---- */
-static size_t number_key(char *buf, uint64_t n) {
-    if (fixed_value_len < 0) return key_of(buf, n);
+static size_t number_key(char *buf, uint64_t n) { /* as key_of, without printf: thousands are tried for a shard */
+    if (fixed_value_len < 0) {
+        char digits[24];
+        size_t len = 0, at = 0;
+        do digits[len++] = (char)('0' + n % 10);
+        while ((n /= 10) != 0);
+        buf[at++] = 'k';
+        while (len) buf[at++] = digits[--len];
+        return at;
+    }
     fixed_key(buf, (size_t)fixed_key_len, n);
     return (size_t)fixed_key_len;
 }
@@ -214,7 +247,11 @@ static void begin(void) {
     S.touch = S.probe = -1;
     S.nth = 1;
 }
-static __attribute__((unused)) void begin_fixed(size_t klen, size_t vlen) {
+TEST_FN void begin_variable(void) {
+    fixed_key_len = 0, fixed_value_len = -1;
+    begin();
+}
+TEST_FN void begin_fixed(size_t klen, size_t vlen) {
     fixed_key_len = (int64_t)klen, fixed_value_len = (int64_t)vlen;
     begin();
 }
@@ -237,15 +274,21 @@ static int new_key(int shard, int b1, int delta, uint32_t dir_mask) {
 static int target_key(void) { return new_key(TARGET, -1, -1, 0); }
 static void prep(enum kind kind, int key, struct val v) {
     REQUIRE(S.preps < STEPS);
-    S.prep[S.preps++] = (struct step){kind, key, v, absent};
+    S.prep[S.preps++] = (struct step){kind, key, v, absent, 0};
 }
-static struct step *step(enum kind kind, int key, struct val v) {
+TEST_FN struct step *step(enum kind kind, int key, struct val v) {
     struct step *s = &S.step[S.steps++];
-    *s = (struct step){kind, key, v, absent};
+    *s = (struct step){kind, key, v, absent, 0};
     if (S.touch < 0) S.touch = key;
+    S.by_shard |= kind == CLEAR;
     return s;
 }
-static void some_keys(int n) { /* a few other keys there, in the target shard */
+/* What the last n steps do is one batch. */
+TEST_FN void batch(int n) {
+    REQUIRE(n <= BATCH_MOST && n <= S.steps);
+    S.step[S.steps - n].many = n;
+}
+TEST_FN void some_keys(int n) { /* a few other keys there, in the target shard */
     for (int i = 0; i < n; i++) prep(PUT, target_key(), sized(i % 30, (uint64_t)i));
 }
 static int happened(const struct shf_table_stats *a, const struct shf_table_stats *b, uint64_t stores) {
@@ -287,9 +330,12 @@ static void prepare(void) {
         }
         if (pass == 0) {
             if (hit < 0) FAIL("the event %d never happens in %d steps", S.event, S.preps), test_stop();
-            memmove(S.step + 1, S.step, sizeof S.step - sizeof *S.step); /* what was to follow follows */
-            S.step[0] = S.prep[hit], S.steps++;
-            S.preps = hit;
+            int first = hit - S.batch / 3, n = S.batch ? S.batch : 1; /* the event is not the batch's first thing */
+            REQUIRE(n <= BATCH_MOST && first >= 0 && first + n <= S.preps);
+            memmove(S.step + n, S.step, sizeof S.step - (size_t)n * sizeof *S.step); /* what was to follow follows */
+            memcpy(S.step, S.prep + first, (size_t)n * sizeof *S.step);
+            S.step[0].many = S.batch, S.steps += n;
+            S.preps = first;
             if (S.touch < 0) S.touch = S.step[0].key;
         } else {
             table_clean(t);
@@ -309,13 +355,15 @@ struct first {
 static void first_child(void *arg) {
     struct first *f = arg;
     uint64_t before = shf__crash_count;
-    if (S.arm_open) shf__crash_at = before + f->k;
+    sites_role = FIRST;
+    if (S.arm_open) shf__crash_at = before + f->k, sites_trace_from = before;
     struct shf_table *t = open_path(f->path);
-    if (!S.arm_open) shf__crash_at = (before = shf__crash_count) + f->k;
-    for (int i = 0; i < S.steps; i++) {
+    if (!S.arm_open) before = sites_trace_from = shf__crash_count, shf__crash_at = before + f->k;
+    for (int i = 0; i < S.steps;) {
         int rc = perform(t, &S.step[i]);
         if (rc != SHF_OK) FAIL("step %d: %d, %s", i, rc, shf_last_error()->message);
-        shared->acked = i + 1;
+        i += S.step[i].many ? S.step[i].many : 1;
+        shared->acked = i;
     }
     if (S.arm_close) shf_table_close(t);
     shared->stores = shf__crash_count - before;
@@ -331,7 +379,7 @@ static struct val third_val(void) { return sized(48, 888); }
 static void second_child(void *arg) {
     struct second *s = arg;
     char c = 0;
-    struct step put = {PUT, S.touch, second_val(), absent};
+    struct step put = {PUT, S.touch, second_val(), absent, 0};
     struct shf_table *t = NULL;
     uint64_t before = shf__crash_count;
     if (s->attached) {
@@ -339,6 +387,7 @@ static void second_child(void *arg) {
         if (write(s->ready[1], &c, 1) != 1 || read(s->go[0], &c, 1) != 1) _exit(97);
     }
     before = shf__crash_count;
+    sites_role = REPAIR, sites_trace_from = before;
     if (s->j) shf__crash_at = before + s->j;
     if (!t) t = open_path(s->path);
     int rc = perform(t, &put);
@@ -349,20 +398,21 @@ static void second_child(void *arg) {
 }
 
 /* Bit c of the result: candidate c explains every key of the shard. */
-static void explain(struct shf_table *t, struct val (*candidate)[KEYS], int candidates, uint32_t mask[256], int skip) {
+static void explain(struct shf_table *t, struct val (*candidate)[KEYS], int candidates, uint64_t mask[256]) {
     static unsigned char buf[100000];
-    for (int i = 0; i < 256; i++) mask[i] = (1u << candidates) - 1;
+    uint64_t all = (UINT64_C(1) << candidates) - 1, whole = all;
+    for (int i = 0; i < 256; i++) mask[i] = all;
     for (int i = 0; i < S.keys; i++) {
         size_t n = 0;
-        if (i == skip) continue;
-        int rc = shf_table_get(t, S.key[i].name, S.key[i].len, buf, sizeof buf, &n);
+        int rc = shf_table_get(t, S.key[i].name, S.key[i].len, buf, sizeof buf, &n), same = 0;
         if (rc != SHF_OK && rc != SHF_NOT_FOUND) FAIL("get of key %d: %d, %s", i, rc, shf_last_error()->message);
-        uint32_t ok = 0;
+        uint64_t ok = 0;
         for (int c = 0; c < candidates; c++) {
             struct val v = candidate[c][i];
-            if (v.len < 0 ? rc == SHF_NOT_FOUND
-                          : rc == SHF_OK && n == (size_t)v.len && memcmp(buf, val_bytes(v, i), n) == 0)
-                ok |= 1u << c;
+            if (c == 0 || !val_same(v, candidate[c - 1][i]))
+                same = v.len < 0 ? rc == SHF_NOT_FOUND
+                                 : rc == SHF_OK && n == (size_t)v.len && memcmp(buf, val_bytes(v, i), n) == 0;
+            ok |= (uint64_t)same << c;
         }
         if (!ok)
             FAIL("key %d (shard %u) is %s, length %zu: neither old (%lld) nor new (%lld)", i, S.key[i].shard,
@@ -370,8 +420,16 @@ static void explain(struct shf_table *t, struct val (*candidate)[KEYS], int cand
                  (long long)candidate[candidates - 1][i].len);
         mask[S.key[i].shard] &= ok;
     }
-    for (int i = 0; i < 256; i++)
+    for (int i = 0; i < 256; i++) {
         if (!mask[i] && !*test_failures) FAIL("shard %d is a mixture of states", i);
+        whole &= mask[i];
+    }
+    if (!whole && !S.by_shard && !*test_failures) FAIL("the shards are of different states");
+}
+/* What a shard was like for one reader, it or a later state is what the next one sees. */
+static int went_back(uint64_t before, uint64_t after) {
+    uint64_t oldest = before & (0 - before);
+    return after < oldest; /* the newest that it can be */
 }
 
 /* What other shards do between the death and the recovery: they take every run that is free by now. A redo must not
@@ -459,29 +517,32 @@ static void look_around(struct shf_table *r, struct val (*candidate)[KEYS], int 
 
 /* The parent goes on. Everything must be explained by the steps that were, or may have been, done. */
 static void survive(struct shf_table *t, struct shf_table *r, int completed, int two, uint64_t turn) {
-    static struct val candidate[4][KEYS];
-    uint32_t before[256], after[256];
+    static struct val candidate[CANDIDATES][KEYS];
+    uint64_t before[256], after[256];
     int n = 1, acked = shared->acked;
-    struct step put = {PUT, S.touch, second_val(), absent}, last = {PUT, S.touch, third_val(), absent};
-    struct step probe = {PUT, S.probe, sized(20, 5), absent};
+    struct step put = {PUT, S.touch, second_val(), absent, 0}, last = {PUT, S.touch, third_val(), absent, 0};
+    struct step probe = {PUT, S.probe, sized(20, 5), absent, 0};
     memcpy(candidate[0], S.state, sizeof S.state);
     for (int i = 0; i < acked; i++) apply(candidate[0], &S.step[i]);
-    if (!completed && acked < S.steps) memcpy(candidate[n++], candidate[0], sizeof S.state), apply(candidate[1], &S.step[acked]);
+    if (!completed && acked < S.steps) {
+        int most = S.step[acked].many ? S.step[acked].many : 1;
+        for (; n <= most; n++) memcpy(candidate[n], candidate[n - 1], sizeof S.state), apply(candidate[n], &S.step[acked + n - 1]);
+    }
     if (two && shared->second_acked) {
         for (int i = 0; i < n; i++) apply(candidate[i], &put);
     } else if (two) {
         for (int i = 0, m = n; i < m; i++) memcpy(candidate[n], candidate[i], sizeof S.state), apply(candidate[n++], &put);
     }
     if (r) { /* nobody has recovered yet */
-        explain(r, candidate, n, after, -1);
+        explain(r, candidate, n, after);
         if (turn % 4 == 1 || near_end) look_around(r, candidate, n);
     }
     besides = 0;
     if (turn % 4 == 2 || near_end) take_what_is_free(t);
     uint64_t start = test_now_ns();
-    explain(t, candidate, n, before, -1);
-    for (int i = 0; r && n == 2 && !two && i < 256; i++)
-        if (after[i] == 2 && !(before[i] & 2)) FAIL("shard %d was new for one reader, and is old for a later one", i);
+    explain(t, candidate, n, before);
+    for (int i = 0; r && !two && i < 256; i++)
+        if (went_back(after[i], before[i])) FAIL("shard %d was new for one reader, and is old for a later one", i);
     if (turn % 2) table_clean(t); /* sometimes check is the first to take the lock */
     uint64_t now = test_now_ns();
     if (!(turn % 2) && now - start > slowest_ns) slowest_ns = now - start;
@@ -491,14 +552,14 @@ static void survive(struct shf_table *t, struct shf_table *r, int completed, int
     now = test_now_ns();
     if (now - start > slowest_ns) slowest_ns = now - start;
     for (int i = 0; i < n; i++) apply(candidate[i], &probe);
-    explain(t, candidate, n, after, -1);
-    if (!two && n == 2)
+    explain(t, candidate, n, after);
+    if (!two)
         for (int i = 0; i < 256; i++)
-            if (before[i] == 2 && !(after[i] & 2)) FAIL("shard %d was new before the recovery, and is old after it", i);
+            if (went_back(before[i], after[i])) FAIL("shard %d was new before the recovery, and is old after it", i);
     rc = perform(t, &last);
     if (rc != SHF_OK) FAIL("a put over the key concerned: %d, %s", rc, shf_last_error()->message);
     for (int i = 0; i < n; i++) apply(candidate[i], &last);
-    explain(t, candidate, n, after, -1);
+    explain(t, candidate, n, after);
     if (besides) table_clean(t), give_it_back(t);
     uint64_t keys = table_clean(t), expected = 0;
     for (int i = 0; i < S.keys; i++) expected += shf_table_contains(t, S.key[i].name, S.key[i].len) == SHF_OK;
@@ -506,7 +567,7 @@ static void survive(struct shf_table *t, struct shf_table *r, int completed, int
     CHECK_EQ_INT(table_stats(t).handles, 1);
     if (turn % 8 == 3) { /* nothing is left behind that another day's work trips over */
         for (int i = 0; i < S.keys; i++) {
-            struct step any = {PUT, i, sized(3, 3), absent};
+            struct step any = {PUT, i, sized(3, 3), absent, 0};
             rc = perform(t, &any);
             if (rc != SHF_OK && rc != SHF_ERR_FULL) FAIL("put: %d, %s", rc, shf_last_error()->message);
         }
@@ -519,8 +580,14 @@ static void survive(struct shf_table *t, struct shf_table *r, int completed, int
     }
 }
 
-/* Returns 1 if the first child completed. *second_stores: stores of the second one, if it completed. */
-static int deaths(uint64_t k, int two, uint64_t j, int attached, uint64_t *second_stores) {
+struct deaths {
+    uint64_t k;
+    int two, attached;
+    uint64_t j, l; /* the second one's store, 0: it lives; the third one's, 0: there is none */
+    uint64_t second_stores; /* out: if it completed, how many it made */
+};
+/* Returns 1 if the first child completed. */
+static int deaths(struct deaths *d) {
     char path[192];
     snprintf(path, sizeof path, "%s", temp_path("t"));
     write_image(path, S.image, S.image_size);
@@ -528,11 +595,11 @@ static int deaths(uint64_t k, int two, uint64_t j, int attached, uint64_t *secon
     int broken = *test_failures;
     struct shf_table *t = S.alone ? NULL : open_path(path), *r = NULL;
     if (fixed_value_len >= 0 && !S.alone) REQUIRE_EQ_INT(shf_table_open(path, SHF_RDONLY, NULL, &r), SHF_OK);
-    struct first f = {path, k};
-    struct second s = {path, j, attached, {-1, -1}, {-1, -1}};
+    struct first f = {path, d->k};
+    struct second s = {path, d->j, d->attached, {-1, -1}, {-1, -1}};
     pid_t second = 0;
     char c = 0;
-    if (two && attached) {
+    if (d->two && d->attached) {
         REQUIRE(pipe2(s.ready, O_CLOEXEC) == 0 && pipe2(s.go, O_CLOEXEC) == 0);
         second = fork_child(second_child, &s);
         REQUIRE(read(s.ready[0], &c, 1) == 1);
@@ -540,26 +607,37 @@ static int deaths(uint64_t k, int two, uint64_t j, int attached, uint64_t *secon
     int rc = run_child(first_child, &f, 20000), completed = rc == 0;
     if (!completed) CHECK_EQ_INT(rc, CHILD_KILLED(SIGKILL));
     killed += !completed;
-    if (two) {
-        if (attached) {
+    d->second_stores = 0;
+    if (d->two) {
+        if (d->attached) {
             REQUIRE(write(s.go[1], &c, 1) == 1);
         } else {
             second = fork_child(second_child, &s);
         }
         rc = wait_child(second, 20000);
         if (rc != 0) CHECK_EQ_INT(rc, CHILD_KILLED(SIGKILL));
-        *second_stores = rc == 0 ? shared->stores : 0;
+        d->second_stores = rc == 0 ? shared->stores : 0;
         if (rc != 0) killed++, pairs++;
-        if (attached) close(s.ready[0]), close(s.ready[1]), close(s.go[0]), close(s.go[1]);
+        if (d->attached) close(s.ready[0]), close(s.ready[1]), close(s.go[0]), close(s.go[1]);
+        if (rc != 0 && d->l) {
+            s.j = d->l, s.attached = 0;
+            rc = run_child(second_child, &s, 20000);
+            if (rc != 0) CHECK_EQ_INT(rc, CHILD_KILLED(SIGKILL));
+            if (rc != 0) killed++, thirds++;
+        }
     }
     if (S.alone) t = open_path(path);
-    survive(t, r, completed, two, k + j);
+    survive(t, r, completed, d->two, d->k + d->j);
     shf_table_close(r);
     shf_table_close(t);
     if (*test_failures != broken)
-        FAIL("... at store %llu%s, second death %s %llu", (unsigned long long)k, completed ? " (completed)" : "",
-             !two ? "none" : attached ? "attached" : "opening", (unsigned long long)j);
+        FAIL("... at store %llu%s, second death %s %llu, third %llu", (unsigned long long)d->k, completed ? " (completed)" : "",
+             !d->two ? "none" : d->attached ? "attached" : "opening", (unsigned long long)d->j, (unsigned long long)d->l);
     return completed;
+}
+static int one_death(uint64_t k) {
+    struct deaths d = {.k = k};
+    return deaths(&d);
 }
 
 static uint64_t version_in(const unsigned char *file) {
@@ -567,15 +645,33 @@ static uint64_t version_in(const unsigned char *file) {
     memcpy((void *)&s, file + SHF_OBJECT_PAGE * SHF_PAGE + S.key[S.touch].shard * sizeof s, sizeof s);
     return shm_load_relaxed(&s.version);
 }
-static void play(void) {
+/* A store of the first process: half of the time any, half of the time one at a place of the code drawn before. */
+static uint64_t draw_store(const uint16_t *trace, uint64_t points) {
+    uint64_t last = points < 120 ? points : 120, traced = points < TRACED ? points : TRACED;
+    uint64_t way = test_rng() % 4, from = test_rng() % traced;
+    if (way < 2) return way == 0 ? 1 + test_rng() % points : points - test_rng() % last;
+    uint16_t distinct[TRACED / 64];
+    size_t n = 0;
+    static unsigned char seen[SITES];
+    memset(seen, 0, sizeof seen);
+    for (uint64_t i = 0; i < traced && n < TRACED / 64; i++)
+        if (!seen[trace[i]]) seen[trace[i]] = 1, distinct[n++] = trace[i];
+    uint16_t wanted = distinct[test_rng() % n];
+    while (trace[from] != wanted) from = (from + 1) % traced;
+    return from + 1;
+}
+TEST_FN void play(void) {
+    static uint16_t trace[TRACED], later[TRACED];
     uint64_t budget = test_env("SHF_CRASH_PAIRS", CRASH_PAIRS * CRASH_SHARE) / CRASH_SHARE;
     uint64_t singles = test_env("SHF_CRASH_SINGLES", CRASH_SINGLES * CRASH_SHARE) / CRASH_SHARE;
-    uint64_t all = test_env("SHF_CRASH_FULL", 0), k = 1, stores = 0, killed_before = killed, pairs_before = pairs;
+    uint64_t all = test_env("SHF_CRASH_FULL", 0), k = 1, killed_before = killed, pairs_before = pairs, thirds_before = thirds;
     if (all) singles = 0;
     prepare();
-    CHECK(deaths(UINT64_C(1) << 40, 0, 0, 0, NULL)); /* it lives, and counts its stores */
-    uint64_t points = shared->stores, tail = singles / 3;
+    scenarios++;
+    CHECK(one_death(UINT64_C(1) << 40)); /* it lives, and counts its stores */
+    uint64_t points = shared->stores, tail = singles / 3, traced = points < TRACED ? points : TRACED;
     CHECK(points > 0);
+    memcpy(trace, sites->trace, sizeof trace);
     if (S.event == SPLIT || S.event == DOUBLE || S.event == UNCHUNK || S.step[0].kind == CLEAR ||
         S.state[S.step[0].key].len >= LARGE) { /* memory that a reader may be at was given another use: it must learn of it */
         size_t size;
@@ -585,14 +681,16 @@ static void play(void) {
     }
     if (*test_failures) return;
     if (singles == 0 || points <= singles) {
-        while (near_end = k + 16 > points, !deaths(k, 0, 0, 0, NULL) && *test_failures == 0) k++;
+        while (near_end = k + 16 > points, !one_death(k) && *test_failures == 0) k++;
         points = k - 1;
     } else {
-        for (k = points - tail + 1; k <= points && !*test_failures; k++) near_end = k + 16 > points, deaths(k, 0, 0, 0, NULL);
+        for (k = 1; k <= traced && !*test_failures; k++)
+            if (!(sites->killed[trace[k - 1]] & FIRST)) one_death(k);
+        for (k = points - tail + 1; k <= points && !*test_failures; k++) near_end = k + 16 > points, one_death(k);
         near_end = 0;
         for (uint64_t i = 0, n = singles - tail, m = points - tail; i < n && !*test_failures; i++) {
             uint64_t from = i * m / n, to = (i + 1) * m / n;
-            deaths(from + 1 + test_rng() % (to - from), 0, 0, 0, NULL);
+            one_death(from + 1 + test_rng() % (to - from));
         }
     }
     near_end = 0;
@@ -603,26 +701,28 @@ static void play(void) {
         for (k = 1; k <= points && !*test_failures; k++)
             for (int attached = 0; attached < 2 - S.alone; attached++)
                 for (uint64_t j = 1; !*test_failures; j++) {
-                    stores = 0;
-                    deaths(k, 1, j, attached, &stores);
-                    if (stores) break;
+                    struct deaths d = {k, 1, attached, j, test_rng() % 8 ? 0 : 1 + test_rng() % (j + 20), 0};
+                    deaths(&d);
+                    if (d.second_stores) break;
                 }
     } else {
         how = "some pairs";
         while (pairs - pairs_before < budget && !*test_failures) {
-            uint64_t last = points < 120 ? points : 120;
-            k = test_rng() % 2 ? 1 + test_rng() % points : points - test_rng() % last;
-            int attached = S.alone ? 0 : (int)(test_rng() % 2);
-            stores = 0;
-            deaths(k, 1, 0, attached, &stores); /* how many stores are there to die at? */
+            k = draw_store(trace, points);
+            struct deaths d = {k, 1, S.alone ? 0 : (int)(test_rng() % 2), 0, 0, 0};
+            deaths(&d); /* how many stores are there to die at? */
+            uint64_t stores = d.second_stores < TRACED ? d.second_stores : TRACED, next = 0;
+            memcpy(later, sites->trace, stores * sizeof *later);
             for (int i = 0; i < 7 && stores && pairs - pairs_before < budget && !*test_failures; i++) {
-                uint64_t j = 1 + test_rng() % stores, none;
-                deaths(k, 1, j, attached, &none);
+                while (next < stores && sites->killed[later[next]] & REPAIR) next++;
+                d.j = next < stores ? next + 1 : 1 + test_rng() % stores;
+                d.l = test_rng() % 8 ? 0 : 1 + test_rng() % (stores + 20);
+                deaths(&d);
             }
         }
     }
-    printf("# %s: %llu stores, %llu of them deaths, %llu %s\n", test_name, (unsigned long long)points,
-           (unsigned long long)single, (unsigned long long)(pairs - pairs_before), how);
+    printf("# %s: %llu stores, %llu of them deaths, %llu %s, %llu third deaths\n", test_name, (unsigned long long)points,
+           (unsigned long long)single, (unsigned long long)(pairs - pairs_before), how, (unsigned long long)(thirds - thirds_before));
 }
 
 #endif

@@ -7,6 +7,7 @@
  * take is usable, and after freeing everything the free space is in one piece. SHF_CRASH_PAIRS (default 600): so many times
  * (in all) a second child does the recovery and dies at a random store of it.
  */
+#include "crash_sites.h"
 #include "pages_fake.h"
 
 #ifndef SHF_CRASH_POINTS
@@ -16,7 +17,7 @@ int main(void) {
 }
 #else
 
-static uint64_t points, pairs;
+static uint64_t tried; /* second deaths */
 
 static void op_take(struct fake *f) { /* of a whole run: no rest */
     uint32_t at;
@@ -92,6 +93,7 @@ static void victim(void *arg) {
     uint64_t k = *(uint64_t *)arg;
     REQUIRE_EQ_INT(fake_open(&f, job.path, 0), SHF_OK);
     if (job.prepared_pending & 1) CHECK_EQ_INT(fake_large(&f, 0, 1, 9, 1), SHF_OK);
+    sites_role = FIRST;
     __atomic_store_n(&shf__crash_count, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&shf__crash_at, k, __ATOMIC_RELAXED);
     job.op->run(&f);
@@ -110,7 +112,8 @@ static void second_victim(void *arg) {
     struct fake f;
     uint64_t k = *(uint64_t *)arg;
     __atomic_store_n(&shf__crash_at, 0, __ATOMIC_RELAXED);
-    REQUIRE_EQ_INT(fake_open(&f, job.path, 0), SHF_OK); /* sweeps; the deaths inside of it are crash_registry's too */
+    REQUIRE_EQ_INT(fake_open(&f, job.path, 0), SHF_OK); /* sweeps; the deaths inside of it are crash_table's */
+    sites_role = REPAIR;
     __atomic_store_n(&shf__crash_count, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&shf__crash_at, k, __ATOMIC_RELAXED);
     recover(&f);
@@ -140,6 +143,7 @@ static void use_all(struct fake *f, uint32_t free) {
 }
 
 static void loop(void) {
+    sites_begin();
     for (size_t o = 0; o < sizeof ops / sizeof ops[0]; o++) {
         uint64_t k = 1, op_points = 0;
         int result = CHILD_KILLED(SIGKILL);
@@ -158,11 +162,13 @@ static void loop(void) {
             result = run_child(victim, &k, 20000);
             CHECK(result == 0 || result == CHILD_KILLED(SIGKILL));
             op_points++;
-            if (test_env("SHF_CRASH_PAIRS", 600) > pairs && test_rng() % 4 == 0) {
+            killed += result != 0;
+            if (test_env("SHF_CRASH_PAIRS", 600) > tried && test_rng() % 4 == 0) {
                 uint64_t second = test_rng() % (test_rng() % 4 ? 60 : 800) + 1;
-                pairs++;
+                tried++;
                 int r = run_child(second_victim, &second, 20000);
                 CHECK(r == 0 || r == CHILD_KILLED(SIGKILL));
+                if (r != 0) killed++, pairs++;
             }
             recover(&f);
             struct fake_count c = fake_verify(&f);
@@ -191,7 +197,7 @@ static void loop(void) {
             }
         }
         printf("# %-20s %d: %llu points\n", ops[o].name, job.prepared_pending, (unsigned long long)(op_points - 1));
-        points += op_points - 1;
+        scenarios++;
         CHECK(result == 0);
         CHECK(op_points > 1 || ops[o].run == op_fill_reserve);
     }
@@ -203,9 +209,8 @@ TEST(first_use) {
 TEST(with_pending_page_and_reserve) {
     job.prepared_pending = 3;
     loop();
-    printf("# %llu points killed in all, %llu of them with a second death\n", (unsigned long long)points,
-           (unsigned long long)pairs);
 }
+TEST(totals) { sites_total(); }
 
 int main(int argc, char **argv) { return run(argc, argv); }
 #endif

@@ -4,16 +4,15 @@
  *
  * All stores of a creation come before the link, so a death leaves no name at all; the next creator makes the file.
  */
-#include "os.h"
+#include "crash_sites.h"
 #include "region.h"
-
-#include "test.h"
 
 static const struct shf_region_params plain = {.kind = SHF_KIND_TABLE, .object_pages = 16};
 static const char *path;
 
 static void create_and_die(void *at) {
     struct shf_region r;
+    sites_role = FIRST;
     shf__crash_count = 0, shf__crash_at = *(uint64_t *)at;
     CHECK_EQ_INT(shf__region_open(&r, path, SHF_CREATE, &plain, NULL), SHF_OK);
     shf__crash_at = 0;
@@ -22,12 +21,15 @@ static void create_and_die(void *at) {
 
 TEST(a_creator_dies) {
     path = temp_path("crash");
+    sites_begin();
+    scenarios++;
     for (uint64_t k = 1;; k++) {
         struct os_stat st;
         struct shf_region r;
         int rc = run_child(create_and_die, &k, 10000), created = 7;
         REQUIRE(k < 10000);
         CHECK(rc == 0 || rc == CHILD_KILLED(SIGKILL));
+        killed += rc != 0;
         CHECK_EQ_INT(os_stat(path, &st), rc == 0 ? 0 : -ENOENT);
         CHECK_EQ_INT(shf__region_open(&r, path, SHF_CREATE, &plain, &created), SHF_OK);
         CHECK_EQ_INT(created, rc != 0);
@@ -39,5 +41,7 @@ TEST(a_creator_dies) {
         }
     }
 }
+
+TEST(totals) { sites_total(); }
 
 int main(int argc, char **argv) { return run(argc, argv); }
