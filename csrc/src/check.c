@@ -29,6 +29,7 @@ struct walk {
     uint64_t *reached; /* bit a page */
     uint32_t pages;    /* bits in it */
     int locked;        /* exact: counts and flags can be compared */
+    int no_memory;     /* something could not be looked at */
     struct tally seen; /* pages reached from the shard that is being walked */
     uint32_t suspect;  /* a page that names the shard and was not reached before; 0 = none */
     uint64_t suspect_word;
@@ -89,7 +90,7 @@ static void tally_free(struct tally *y) {
 /* Marks a page; 0 if this walk of this shard was there already. (Another shard may have had the page a moment ago.) */
 static int reach(struct walk *w, uint32_t page) {
     int fresh = !tally_has(&w->seen, page);
-    if (!tally_add(&w->seen, page, 0)) w->locked = 0; /* no memory to be exact */
+    if (!tally_add(&w->seen, page, 0)) w->no_memory = 1;
     if (page < w->pages) w->reached[page / 64] |= UINT64_C(1) << (page % 64);
     return fresh;
 }
@@ -139,10 +140,13 @@ static void walk_slot(struct walk *w, uint32_t shard, const shf_au64 *segment, u
                     (unsigned long long)off);
             return;
         }
-        if (!tally_add(y, head, (uint32_t)(shf_record_size(klen, f.vlen) / 8))) w->locked = 0;
+        if (!tally_add(y, head, (uint32_t)(shf_record_size(klen, f.vlen) / 8))) w->no_memory = 1;
     }
     unsigned char small[SHF_RECORD_LENGTH_MASK], *key = small;
-    if (klen > sizeof small && (key = malloc(klen)) == NULL) return;
+    if (klen > sizeof small && (key = malloc(klen)) == NULL) {
+        w->no_memory = 1;
+        return;
+    }
     shf__record_key(&f, key, klen);
     uint64_t h = shf__hash(&t->hash, key, klen);
     if (key != small) free(key);
@@ -337,7 +341,8 @@ static int is_leaked(struct walk *w, uint32_t shard, uint32_t page, uint64_t wor
     again.suspect = page;
     again.suspect_word = word;
     int rc = walk_shard(&again, shard);
-    return rc == SHF_OK ? again.leaked : rc;
+    w->no_memory |= again.no_memory;
+    return rc == SHF_OK ? again.leaked && !again.no_memory : rc;
 }
 
 /* The first head at or behind *page, by a walk from page 0. The allocator lock is held. */
@@ -398,7 +403,7 @@ static int walk_pages(struct walk *w) {
 }
 
 static int walk_all(struct shf_table *t, struct shf_table_report *report, struct shf_table_stats *stats) {
-    struct walk w = {t, report, stats, NULL, 0, !t->region.read_only, {NULL, NULL, 0, 0}, 0, 0, 0};
+    struct walk w = {.t = t, .report = report, .stats = stats, .locked = !t->region.read_only};
     int rc = SHF_OK;
     (void)shf__region_refresh(&t->region);
     if (shf__pages_out_of_reach(&t->region, (uint32_t)(shm_load_acquire(&t->region.header->end) / SHF_PAGE) - 1))
@@ -409,8 +414,10 @@ static int walk_all(struct shf_table *t, struct shf_table_report *report, struct
         return shf__fail(SHF_ERR_NO_MEMORY, 0, "check", t->region.path, "%s: no memory for a bitmap of its pages", t->region.path);
     if (w.locked) rc = shf__registry_sweep(&t->registry, 1);
     if (rc == SHF_ERR_TIMEOUT) rc = SHF_OK; /* a stopped holder: the walk waits for its shard, without byte R */
-    for (uint32_t i = 0; rc == SHF_OK && i < SHF_SHARD_COUNT; i++) rc = walk_shard(&w, i);
-    if (rc == SHF_OK) rc = walk_pages(&w);
+    for (uint32_t i = 0; rc == SHF_OK && !w.no_memory && i < SHF_SHARD_COUNT; i++) rc = walk_shard(&w, i);
+    if (rc == SHF_OK && !w.no_memory) rc = walk_pages(&w);
+    if (rc == SHF_OK && w.no_memory)
+        rc = shf__fail(SHF_ERR_NO_MEMORY, 0, "check", t->region.path, "%s: no memory for a list of a shard's pages", t->region.path);
     free(w.reached);
     return rc;
 }

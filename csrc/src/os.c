@@ -209,12 +209,17 @@ int os_fs_type(int fd, uint64_t *magic) {
 }
 
 int os_fallocate(int fd, uint64_t offset, uint64_t length) {
-    int rc;
+    uint64_t piece = length;
     FAULT("os_fallocate");
     if (offset > INT64_MAX || length > INT64_MAX - offset) return -EFBIG;
     NOT_CANCELLED;
-    RETRY(rc, fallocate(fd, 0, (off_t)offset, (off_t)length));
-    return rc < 0 ? -errno : 0;
+    while (length != 0) { /* tmpfs (before 6.18) throws away what a signal interrupts: smaller pieces get done */
+        if (piece > length) piece = length;
+        if (fallocate(fd, 0, (off_t)offset, (off_t)piece) == 0) offset += piece, length -= piece;
+        else if (errno != EINTR) return -errno;
+        else if (piece > 16 * OS_PAGE) piece = piece / 2 / OS_PAGE * OS_PAGE;
+    }
+    return 0;
 }
 
 int os_ftruncate(int fd, uint64_t length) {
@@ -602,7 +607,7 @@ int os_process_is_over(uint32_t pid, uint64_t start) {
     return over;
 }
 
-int os_at_fork_child(void (*child)(void)) {
-    FAULT("os_at_fork_child");
-    return -pthread_atfork(NULL, NULL, child);
+int os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void)) {
+    FAULT("os_at_fork");
+    return -pthread_atfork(before, parent, child);
 }

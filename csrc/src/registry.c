@@ -79,7 +79,7 @@
  *            `entering` and `registry_busy` hold a tag of the process id: one that a thread of the parent held at the
  *            fork is recognised as nobody's.
  *            Between open and list entry a fork() by another thread would leave a copy in the child that the handler does
- *            not know. So forks are counted: if one began meanwhile, L is closed and opened anew. (50 ms at most: who
+ *            not know. So forks are counted: if one began meanwhile, L is closed and opened anew. (500 ms at most: who
  *            forks without a pause, or in a handler waits for the opener, has a window of 1 us: as raw clone.)
  *
  * INVARIANTS (numbers are used by tests)
@@ -116,6 +116,7 @@
 #define DENSE_SLOTS 64u                         /* always tried first, so that the low ones are reused */
 #define SWEEP_WAIT_NS UINT64_C(100000000)       /* for a shard's lock, while R is held */
 #define SWEEP_EVERY_NS UINT64_C(10000000)
+#define FORK_WAIT_NS UINT64_C(500000000)
 #define DETACH_WAIT_NS UINT64_C(200000000)      /* for byte R, when leaving */
 #define DEFAULT_TIMEOUT_NS UINT64_C(10000000000)
 #define NAP_MIN_NS UINT64_C(20000)
@@ -153,6 +154,15 @@ static void life_close(struct shf_life *life) {
 /* In a forked child: everything in the list is the parent's. Async-signal-safe. */
 static void close_inherited(void) {
     for (struct shf_life *l = atomic_load_explicit(&lives, memory_order_acquire); l; l = l->next) life_close(l);
+}
+
+/* fork() calls of this process, by its handlers. */
+static _Atomic uint32_t forks_begun, forks_done;
+static void fork_begins(void) { atomic_fetch_add(&forks_begun, 1); }
+static void fork_done(void) { atomic_fetch_add(&forks_done, 1); }
+static void fork_child(void) {
+    atomic_store(&forks_done, atomic_load(&forks_begun));
+    close_inherited();
 }
 
 static struct shf_life *life_get(void) {
@@ -224,7 +234,7 @@ static uint64_t process_id(void) {
 /* Two threads may both register it: it does its work once, however often it is called. */
 static int set_fork_handler(void) {
     if (atomic_load_explicit(&fork_handler_set, memory_order_acquire)) return 0;
-    int rc = os_at_fork_child(close_inherited);
+    int rc = os_at_fork(fork_begins, fork_done, fork_child);
     if (rc >= 0) atomic_store_explicit(&fork_handler_set, 1, memory_order_release);
     return rc;
 }
@@ -353,8 +363,7 @@ static int system_error(int rc, const struct shf_region *r, const char *place, c
     return shf__fail(code, -rc, place, r->path, "%s: %s", r->path ? r->path : "", what);
 }
 
-/* Opens L, an open file description of the handle's own, and enters it in the list. */
-static int life_open(struct shf_registry *g, struct shf_life *life, int *fd) {
+static int life_try(struct shf_registry *g, struct shf_life *life, int *fd) {
     struct shf_region *r = g->region;
     struct os_stat st;
     int l = -ENOENT;
@@ -378,6 +387,24 @@ static int life_open(struct shf_registry *g, struct shf_life *life, int *fd) {
     atomic_store_explicit(&life->fd, l, memory_order_release);
     *fd = l;
     return SHF_OK;
+}
+
+/* Opens L, an open file description of the handle's own, and enters it in the list. If another thread's fork began meanwhile,
+ * its child may have a copy that its handler did not find in the list: then anew, as a description without any lock. (A fork
+ * that waits in somebody's handler for this very thread must not be waited for: FORK_WAIT_NS.) */
+static int life_open(struct shf_registry *g, struct shf_life *life, int *fd) {
+    uint64_t start = os_now_ns();
+    for (;;) {
+        uint32_t begun = atomic_load(&forks_begun);
+        int late = os_now_ns() - start > FORK_WAIT_NS;
+        if (begun != atomic_load(&forks_done) && !late) {
+            os_yield();
+            continue;
+        }
+        int rc = life_try(g, life, fd);
+        if (rc != SHF_OK || late || atomic_load(&forks_begun) == begun) return rc;
+        life_close(life);
+    }
 }
 
 struct here {
