@@ -396,6 +396,214 @@ TEST(fork_while_pending) {
     fake_close(&f);
 }
 
+/* ---- pending entries ---- */
+
+static int begin(struct fake *f, uint32_t shard, uint32_t n, uint32_t *page, uint32_t *entry) {
+    int rc;
+    while ((rc = shf__pages_pending_begin(&f->pages, shard, n, page, entry)) == SHF__GROW)
+        REQUIRE_EQ_INT(shf__pages_grow(&f->pages, n), SHF_OK);
+    return rc;
+}
+static uint32_t held[SHF_PENDING_ENTRIES];
+static void *finish_one(void *arg) {
+    struct fake *f = arg;
+    usleep(50000);
+    shf__pages_pending_finish(&f->pages, held[300], 300, 1);
+    return NULL;
+}
+TEST(all_pending_entries_in_use) {
+    struct fake f;
+    pthread_t thread;
+    uint32_t page, entry;
+    REQUIRE_EQ_INT(fake_open(&f, temp_path("e"), 0), SHF_OK);
+    for (uint32_t i = 0; i < SHF_PENDING_ENTRIES; i++) {
+        REQUIRE_EQ_INT(begin(&f, i % 2, 2, &held[i], &entry), SHF_OK);
+        CHECK_EQ_INT(entry, i);
+    }
+    f.registry.lock_timeout_ns = 30000000;
+    CHECK_EQ_INT(shf__pages_pending_begin(&f.pages, 0, 2, &page, &entry), SHF_ERR_TIMEOUT);
+    CHECK(strstr(shf_last_error()->message, "512") != NULL);
+    f.registry.lock_timeout_ns = UINT64_C(10000000000);
+    REQUIRE(pthread_create(&thread, NULL, finish_one, &f) == 0);
+    CHECK_EQ_INT(begin(&f, 1, 2, &held[300], &entry), SHF_OK);
+    CHECK_EQ_INT(entry, 300);
+    pthread_join(thread, NULL);
+    shf__pages_pending_finish(&f.pages, held[7], SHF_PENDING_ENTRIES, 1); /* no such entry: nothing is freed */
+    for (uint32_t i = 0; i < SHF_PENDING_ENTRIES; i++) shf__pages_pending_finish(&f.pages, held[i], i, 1);
+    CHECK_EQ_INT(fake_verify(&f).taken, 0);
+    fake_free_all(&f);
+    fake_close(&f);
+}
+
+/* The first claim of a process clears the bitmap, once; other threads wait for it, but not for ever. */
+static void *clear_later(void *arg) {
+    struct fake *f = arg;
+    usleep(50000);
+    atomic_store(&f->pages.pending_process, 0);
+    return NULL;
+}
+TEST(claims_are_cleared_once) {
+    struct fake f;
+    pthread_t thread;
+    uint32_t page, entry, other;
+    REQUIRE_EQ_INT(fake_open(&f, temp_path("o"), 0), SHF_OK);
+    REQUIRE_EQ_INT(begin(&f, 0, 2, &page, &entry), SHF_OK);
+    uint64_t me = atomic_load(&f.pages.pending_process);
+    atomic_store(&f.pages.pending_process, me | UINT64_C(1) << 63); /* another thread is clearing it */
+    f.registry.lock_timeout_ns = 30000000;
+    CHECK_EQ_INT(shf__pages_pending_begin(&f.pages, 0, 2, &other, &entry), SHF_ERR_TIMEOUT);
+    f.registry.lock_timeout_ns = UINT64_C(10000000000);
+    REQUIRE(pthread_create(&thread, NULL, clear_later, &f) == 0);
+    CHECK_EQ_INT(begin(&f, 0, 2, &other, &entry), SHF_OK);
+    pthread_join(thread, NULL);
+    CHECK_EQ_INT(atomic_load(&f.pages.pending_process), me);
+    CHECK(other != page); /* of this life: the sweep of the first claim left it alone */
+    shf__pages_pending_finish(&f.pages, other, entry, 1);
+    CHECK(shf__pages_free(&f.region, page, SHF_PAGE_PENDING, shf__registry_owner(&f.registry)) == 2);
+    fake_free_all(&f);
+    fake_close(&f);
+}
+
+/* A sweep that cannot have a shard's lock leaves the entries of that shard, for the next one. */
+static unsigned locks, failing_lock;
+static int some_locks_fail(void *context, uint32_t shard) {
+    return ++locks == failing_lock ? SHF_ERR_TIMEOUT : fake_lock(context, shard);
+}
+static void leave_two_runs(void *arg) {
+    struct fake f;
+    uint32_t page, entry;
+    REQUIRE_EQ_INT(fake_open(&f, arg, 0), SHF_OK);
+    REQUIRE_EQ_INT(begin(&f, 0, 4, &page, &entry), SHF_OK);
+    REQUIRE_EQ_INT(begin(&f, 1, 5, &page, &entry), SHF_OK);
+    raise(SIGKILL);
+}
+static uint32_t pending_pages(struct fake *f) {
+    uint32_t page = 0, head, n = 0;
+    uint64_t w;
+    while (shf__pages_walk(&f->region, &page, &head, &w) == 1)
+        n += shf_page_state(w) == SHF_PAGE_PENDING ? shf_page_length(w) : 0;
+    return n;
+}
+TEST(sweep_without_a_lock) {
+    if (test_threads_only()) return;
+    static const uint32_t left[] = {9, 9, 4, 5, 0}; /* pages, if the 1st, 2nd... lock fails: two rounds of two */
+    char path[200];
+    snprintf(path, sizeof path, "%s", temp_path("s"));
+    for (unsigned k = 1; k <= 5; k++) {
+        struct fake f;
+        unlink(path);
+        REQUIRE_EQ_INT(fake_open(&f, path, 0), SHF_OK);
+        REQUIRE_EQ_INT(run_child(leave_two_runs, path, 10000), CHILD_KILLED(SIGKILL));
+        CHECK_EQ_INT(pending_pages(&f), 9);
+        f.pages.lock_shard = some_locks_fail;
+        locks = 0, failing_lock = k;
+        CHECK_EQ_INT(shf__registry_sweep(&f.registry, 1), k <= 4 ? SHF_ERR_TIMEOUT : SHF_OK);
+        CHECK_EQ_INT(pending_pages(&f), left[k - 1]);
+        f.pages.lock_shard = fake_lock;
+        CHECK_EQ_INT(shf__registry_sweep(&f.registry, 1), SHF_OK);
+        CHECK_EQ_INT(pending_pages(&f), 0);
+        CHECK_EQ_INT(fake_verify(&f).taken, 0);
+        fake_close(&f);
+    }
+}
+
+/* ---- the map beyond its first middle page, and with holes ---- */
+
+/* A file said to be `pages` long, sparse: one FIXED run from its old end on. Returns that run's page. */
+static uint32_t stretch(struct fake *f, uint32_t pages) {
+    struct fake_shard *s = fake_shard(f, 0);
+    uint32_t page;
+    REQUIRE_EQ_INT(shf__pages_grow(&f->pages, 1), SHF_OK);
+    uint32_t end = (uint32_t)(atomic_load(&f->region.header->end) / SHF_PAGE);
+    REQUIRE_EQ_INT(shf__pages_take(&f->pages, &s->run, SHF_PAGE_CHUNK, 0, 1, &page), SHF_OK); /* the last map page */
+    shm_store_release32(&s->run, 0);
+    shf_au32 *middle = shf__region_page(&f->region, SHF_MIDDLE_PAGE);
+    shf_au64 *map = shf__region_page(&f->region, page), *first = shf__region_page(&f->region, SHF_MAP_PAGE);
+    REQUIRE(end < SHF_MAP_ENTRIES && pages / SHF_MAP_ENTRIES == SHF_MIDDLE_ENTRIES - 1 && map && middle && first);
+    REQUIRE(ftruncate(f->region.fd, (off_t)pages * (off_t)SHF_PAGE) == 0);
+    shm_clear(map, SHF_PAGE / 8);
+    shm_store_relaxed(first + 2 * end, shf_page_word(SHF_PAGE_FIXED, 0, pages - end));
+    shm_store_release32(middle + SHF_MIDDLE_ENTRIES - 1, page);
+    shm_store_release(&f->region.header->end, (uint64_t)pages * SHF_PAGE);
+    shf__region_refresh(&f->region);
+    return end;
+}
+TEST(second_middle_page) {
+    enum { PAGES = SHF_MAP_ENTRIES * SHF_MIDDLE_ENTRIES, BEFORE = 100 };
+    struct fake f;
+    uint32_t page, entry, at = 0, head, last = 0;
+    uint64_t w, rc;
+    REQUIRE_EQ_INT(fake_open(&f, temp_path("m"), UINT64_C(8) << 30), SHF_OK);
+    stretch(&f, PAGES - BEFORE);
+    CHECK(shf__pages_entry(&f.region, PAGES - 1) == NULL);
+    REQUIRE_EQ_INT(begin(&f, 0, 600, &page, &entry), SHF_OK); /* over the border; map pages for three times 256 pages */
+    CHECK(page > PAGES - BEFORE && page < PAGES && page + 600 > PAGES);
+    fake_stamp(&f, page, 600, 0, 7);
+    fake_check_stamp(&f, page, 600, 0);
+    shf_au32 *root = shf__region_page(&f.region, SHF_ROOT_PAGE);
+    CHECK(atomic_load(root + 1) >= PAGES - BEFORE && atomic_load(root + 1) < page);
+    CHECK(shf__pages_entry(&f.region, PAGES) != NULL);
+    CHECK_EQ_INT(shf__pages_head(&f.region, PAGES + 10, &w), page);
+    shf__pages_pending_finish(&f.pages, page, entry, 1);
+    while ((rc = (uint64_t)shf__pages_walk(&f.region, &at, &head, &w)) == 1) last = head + shf_page_length(w);
+    CHECK_EQ_INT(rc, 0);
+    CHECK_EQ_INT((uint64_t)last * SHF_PAGE, atomic_load(&f.region.header->end));
+    fake_close(&f);
+}
+/* A middle page without the map page that growth must write to: an error, `end` and the map as before. */
+TEST(growth_without_a_map_page) {
+    enum { PAGES = SHF_MAP_ENTRIES * SHF_MIDDLE_ENTRIES - 100 };
+    struct fake f;
+    REQUIRE_EQ_INT(fake_open(&f, temp_path("w"), UINT64_C(8) << 30), SHF_OK);
+    stretch(&f, PAGES);
+    shf_au32 *middle = shf__region_page(&f.region, SHF_MIDDLE_PAGE);
+    uint32_t map = atomic_load(middle + SHF_MIDDLE_ENTRIES - 1);
+    atomic_store(middle + SHF_MIDDLE_ENTRIES - 1, 0);
+    CHECK_EQ_INT(shf__pages_grow(&f.pages, 4000), SHF_ERR_CORRUPT);
+    CHECK_EQ_INT(atomic_load(&f.region.header->end), (uint64_t)PAGES * SHF_PAGE);
+    CHECK_EQ_INT(atomic_load(&f.region.header->grow_word), 0);
+    atomic_store(middle + SHF_MIDDLE_ENTRIES - 1, map);
+    CHECK_EQ_INT(shf__pages_grow(&f.pages, 4000), SHF_OK);
+    fake_close(&f);
+}
+/* A free run whose pages in the middle have no entries cannot be taken: nothing is announced, nothing is changed. */
+TEST(free_run_without_entries) {
+    struct fake f;
+    struct fake_shard *s;
+    uint32_t page, entry;
+    REQUIRE_EQ_INT(fake_open(&f, temp_path("h"), 0), SHF_OK);
+    s = fake_shard(&f, 0);
+    REQUIRE_EQ_INT(begin(&f, 0, 1, &page, &entry), SHF_OK); /* so that there is a pending page */
+    shf__pages_pending_finish(&f.pages, page, entry, 1);
+    REQUIRE_EQ_INT(shf__pages_grow(&f.pages, 700), SHF_OK);
+    uint32_t run = shf__pages_find(&f.pages, 700);
+    REQUIRE(run != 0);
+    struct shf_shm_map_entry *e = shf__pages_entry(&f.region, run);
+    uint64_t before = atomic_load(&e->word);
+    uint32_t length = shf_page_length(before), hole = run / SHF_MAP_ENTRIES + 1;
+    shf_au32 *middle = shf__region_page(&f.region, SHF_MIDDLE_PAGE);
+    uint32_t map = atomic_load(middle + hole);
+    atomic_store(middle + hole, 0);
+    uint32_t asked[] = {hole * SHF_MAP_ENTRIES - run, length}; /* what is left begins in the hole; all of it */
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ_INT(shf__pages_take(&f.pages, &s->run, SHF_PAGE_CHUNK, 0, asked[i], &page), SHF_ERR_CORRUPT);
+        CHECK_EQ_INT(atomic_load(&s->run), 0);
+        CHECK_EQ_INT(shf__pages_pending_begin(&f.pages, 0, asked[i], &page, &entry), SHF_ERR_CORRUPT);
+        CHECK_EQ_INT(atomic_load(&e->word), before);
+        CHECK_EQ_INT(atomic_load(&f.region.header->alloc_word), 0);
+    }
+    atomic_store(middle + hole, map);
+    REQUIRE_EQ_INT(begin(&f, 0, length, &page, &entry), SHF_OK);
+    CHECK_EQ_INT(page, run);
+    CHECK_EQ_INT(entry, 0); /* no claim was left behind */
+    shf__pages_pending_finish(&f.pages, page, entry, 1);
+    CHECK_EQ_INT(shf__pages_take(&f.pages, &s->run, SHF_PAGE_CHUNK, 0, 0, &page), SHF_ERR_INVALID);
+    CHECK_EQ_INT(shf__pages_take(&f.pages, &s->run, SHF_PAGE_CHUNK, 0, SHF_PAGES_MAX, &page), SHF_ERR_INVALID);
+    CHECK_EQ_INT(shf__pages_grow(&f.pages, 0), SHF_ERR_NO_SPACE);
+    fake_free_all(&f);
+    fake_close(&f);
+}
+
 TEST(cost) {
     struct fake f;
     REQUIRE_EQ_INT(fake_open(&f, temp_path("c"), 0), SHF_OK);
