@@ -115,20 +115,11 @@ static inline void shf_store_tail(void *p, uint64_t v, size_t n) {
 static inline void shm_clear(shf_au64 *dst, size_t words) {
     for (size_t i = 0; i < words; i++) shm_store_relaxed(dst + i, 0);
 }
-/* Copies n bytes of private memory to byte offset `off` (any) of the 8-aligned dst. Bytes of the first and last
- * word that are outside of the range keep their value: only for memory that nobody else writes. */
-static inline void shm_copy_in(shf_au64 *dst, size_t off, const void *src, size_t n) {
+/* Copies n bytes of private memory to dst. What lies behind them in the last word keeps its value: only for memory that
+ * nobody else writes. */
+static inline void shm_copy_in(shf_au64 *dst, const void *src, size_t n) {
     const unsigned char *s = src;
-    shf_au64 *w = dst + off / 8;
-    size_t lead = off % 8;
-    if (n == 0) return;
-    if (lead) {
-        size_t k = 8 - lead < n ? 8 - lead : n;
-        uint64_t keep = shm_load_relaxed(w);
-        uint64_t mask = (k == 8 ? ~UINT64_C(0) : ((UINT64_C(1) << (8 * k)) - 1)) << (8 * lead);
-        shm_store_relaxed(w, (keep & ~mask) | (shf_load_tail(s, k) << (8 * lead) & mask));
-        w++, s += k, n -= k;
-    }
+    shf_au64 *w = dst;
     for (; n >= 8; n -= 8, s += 8) shm_store_relaxed(w++, shf_load64(s));
     if (n) {
         uint64_t mask = (UINT64_C(1) << (8 * n)) - 1;

@@ -321,7 +321,7 @@ int shf__pages_hand(struct shf_pages *p, uint32_t n, uint32_t budget, int *found
         uint64_t w = e ? shm_load_acquire(&e->word) : 0;
         if (!is_head(r, page, w)) {
             shm_store_relaxed32(&r->header->hand, 0);
-            *wrapped = shf__pages_out_of_reach(r, page + shf_page_length(w));
+            *wrapped = shf__pages_out_of_reach(r, page);
             if (*wrapped) return SHF_OK;
             return shf__region_corrupt(r, "page map: the hand is not at a head", page);
         }
@@ -458,7 +458,7 @@ void shf__pages_give_back(struct shf_pages *p, uint32_t page, uint32_t shard) {
         if (owner != shard) return;
     } else if (state == SHF_PAGE_PENDPAGE) {
         struct shf_shm_slot *s = shf__registry_slot(p->registry, SHF_OWNER_SLOT(owner));
-        if (SHF_OWNER_GENERATION(owner) != shard || s == NULL || shm_load_acquire32(&s->pending) == page) return;
+        if (SHF_OWNER_GENERATION(owner) != shard || shm_load_acquire32(&s->pending) == page) return;
     } else {
         return;
     }

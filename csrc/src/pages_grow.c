@@ -82,8 +82,6 @@ static int allocate(struct shf_pages *p, uint64_t end, uint64_t bytes, int quiet
     struct shf_region *r = p->region;
     if (end + bytes > r->max_bytes)
         return no_space(p, quiet, 0, "the file would pass max_bytes (%llu), fixed when it was created", r->max_bytes);
-    if (end + bytes > (uint64_t)SHF_PAGES_MAX * SHF_PAGE)
-        return no_space(p, quiet, 0, "a file has at most %llu bytes", (uint64_t)SHF_PAGES_MAX * SHF_PAGE);
     if (end + bytes > r->reserved) {
         if (quiet) return SHF_ERR_ADDRESS_SPACE;
         return shf__fail(SHF_ERR_ADDRESS_SPACE, 0, "pages: growth", r->path,

@@ -54,7 +54,6 @@ static shf_au64 *entries_of(struct shf_pages *p, uint32_t slot) {
 /* Gives this slot its page. Two threads may do so under two shards' locks: one wins the CAS. */
 static int make_page(struct shf_pages *p, uint32_t slot, uint32_t shard) {
     struct shf_shm_slot *s = shf__registry_slot(p->registry, slot);
-    if (s == NULL) return shf__region_corrupt(p->region, "registry: slot", slot);
     int rc = p->lock_shard(p->context, shard);
     if (rc != SHF_OK) return rc;
     uint32_t page, none = 0;
@@ -88,20 +87,19 @@ static int own_claims(struct shf_pages *p, uint32_t slot) {
     for (;;) {
         uint64_t now = atomic_load_explicit(&p->pending_process, memory_order_acquire);
         if (SHF_LIKELY(now == me)) return SHF_OK;
-        if (now == (me | CLEARING)) { /* another thread is at it */
-            if (os_now_ns() > deadline) return shf__fail(SHF_ERR_TIMEOUT, 0, "pages: claims", p->region->path, NULL);
-            os_yield();
-            continue;
-        }
-        if (!atomic_compare_exchange_strong_explicit(&p->pending_process, &now, me | CLEARING, memory_order_acquire,
-                                                     memory_order_relaxed))
-            continue;
-        for (size_t i = 0; i < SHF_PENDING_ENTRIES / 64; i++)
-            atomic_store_explicit(&p->pending_used[i], 0, memory_order_relaxed);
-        int rc = shf__pages_sweep_slot(p, slot); /* N8 */
-        atomic_store_explicit(&p->pending_process, rc == SHF_OK ? me : 0, memory_order_release);
-        return rc;
+        if (now != (me | CLEARING) &&
+            atomic_compare_exchange_strong_explicit(&p->pending_process, &now, me | CLEARING, memory_order_acquire,
+                                                    memory_order_relaxed))
+            break;
+        /* another thread is at it */
+        if (os_now_ns() > deadline) return shf__fail(SHF_ERR_TIMEOUT, 0, "pages: claims", p->region->path, NULL);
+        os_yield();
     }
+    for (size_t i = 0; i < SHF_PENDING_ENTRIES / 64; i++)
+        atomic_store_explicit(&p->pending_used[i], 0, memory_order_relaxed);
+    int rc = shf__pages_sweep_slot(p, slot); /* N8 */
+    atomic_store_explicit(&p->pending_process, rc == SHF_OK ? me : 0, memory_order_release);
+    return rc;
 }
 
 /* N1. */

@@ -314,7 +314,7 @@ static int build(int fd, const char *path, const struct shf_region_params *p, un
     shm_store_relaxed32((shf_au32 *)(void *)(base + SHF_ROOT_PAGE * SHF_PAGE), SHF_MIDDLE_PAGE);
     shm_store_relaxed32((shf_au32 *)(void *)(base + SHF_MIDDLE_PAGE * SHF_PAGE), SHF_MAP_PAGE);
     if (p->init != NULL) p->init(base + SHF_OBJECT_PAGE * SHF_PAGE);
-    shm_copy_in((shf_au64 *)mapped, 0, &h, offsetof(struct shf_shm_header, grow_word));
+    shm_copy_in((shf_au64 *)mapped, &h, offsetof(struct shf_shm_header, grow_word));
     (void)os_unmap(mapped, (size_t)size);
 
     rc = os_fchmod(fd, mode);

@@ -6,7 +6,8 @@
  *            description (OFD) write lock on the slot's byte for it: no pid, no heartbeat, nothing to clean up. A
  *            LIFE is (slot, generation); every word in the file that somebody may leave behind names a life.
  * NOT        A guard against threads that die alone, against a process that closes descriptors it did not open
- *            (closefrom over L ends the life while it runs), or against writers that forge the registry.
+ *            (closefrom over L ends the life while it runs), against a process that shares its maker's memory without being
+ *            a thread of it (clone with CLONE_VM alone) and outlives it, or against writers that forge the registry.
  *
  * LAYOUT     registry pages 1..8: 1,024 slots of 32 bytes, slot 0 is nobody's
  *               0 generation 4    4 pid 4    8 pending 4    12 origin 4    16 name 16

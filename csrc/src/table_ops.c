@@ -311,8 +311,8 @@ SHF_COLD static int fill_large(struct op *o) {
     shm_store_relaxed(&l->vlen, vlen);
     shm_store_relaxed(&l->sequence, sequence);
     shm_store_relaxed(&l->hash, o->target.hash);
-    shm_copy_in((shf_au64 *)(void *)l, SHF_LARGE_HEADER, o->target.key, klen);
-    shm_copy_in((shf_au64 *)(void *)l, shf_large_value_offset(klen), o->desired.data, vlen);
+    shm_copy_in((shf_au64 *)(void *)l + SHF_LARGE_HEADER / 8, o->target.key, klen);
+    shm_copy_in((shf_au64 *)(void *)l + shf_large_value_offset(klen) / 8, o->desired.data, vlen);
     return SHF_OK;
 }
 

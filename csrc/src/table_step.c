@@ -264,6 +264,8 @@ SHF_COLD int shf__table_lock_slow(struct shf_table *t, struct shf_shm_shard *s, 
         shm_store_release(&s->version, shm_load_relaxed(&s->version) + 1); /* V3 */
         shf_fence_release();                                               /* V4 */
     }
+    /* A recovery that fails keeps its step or run: what nobody had committed lies beside none that can fail, or the next taker,
+     * who has not taken over, would have to move the version too. */
     if (taken_over) shm_store_relaxed32(&s->recoveries, shm_load_relaxed32(&s->recoveries) + 1);
     if (rc != SHF_OK) shf__table_unlock(s);
     return rc;
