@@ -38,14 +38,6 @@ static size_t key_bytes(int fixed, uint32_t i, unsigned char key[24]) {
     fixed_key(key, 8, i);
     return 8;
 }
-static void model_copy(struct model *to, const struct model *from) {
-    model_init(to);
-    for (size_t i = 0; i < from->count; i++) {
-        const struct model_entry *e = from->entries[i];
-        struct model_entry *n = model_put(to, e->key, e->klen, e->val, e->vlen);
-        n->uid = e->uid, n->check = e->check;
-    }
-}
 static int change(struct run *r, uint32_t i, size_t vlen, uint64_t stamp) {
     unsigned char key[24];
     size_t klen = key_bytes(r->fixed, i, key);
@@ -186,16 +178,16 @@ static int from(struct run *r, int fd) {
     int rc = shf_table_from_fd(fd, &quick, &t);
     return opened(r, rc, t);
 }
-static int act_from_fd(struct run *r) {
-    int fd = open(path, O_RDWR | O_CLOEXEC), rc = from(r, fd);
+static int from_path(struct run *r, int flags) {
+    uint64_t at = quiet();
+    int fd = open(path, flags | O_CLOEXEC);
+    loud(at);
+    int rc = from(r, fd);
     close(fd);
     return rc;
 }
-static int act_from_fd_read_only(struct run *r) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = from(r, fd);
-    close(fd);
-    return rc;
-}
+static int act_from_fd(struct run *r) { return from_path(r, O_RDWR); }
+static int act_from_fd_read_only(struct run *r) { return from_path(r, O_RDONLY); }
 static int act_from_memory_file(struct run *r) {
     struct shf_table *t = NULL;
     (void)r;
