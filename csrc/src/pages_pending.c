@@ -61,14 +61,9 @@ static int make_page(struct shf_pages *p, uint32_t slot, uint32_t shard) {
     shf_au32 *run = p->run_word(p->context, shard);
     if (shm_load_acquire32(&s->pending) == 0 &&
         (rc = shf__pages_take(p, run, SHF_PAGE_PENDPAGE, SHF_OWNER(slot, shard), 1, &page)) == SHF_OK) {
-        shf_au64 *entries = shf__region_page(p->region, page);
-        if (entries == NULL) {
-            rc = shf__region_corrupt(p->region, "registry: pending page", page);
-        } else {
-            shm_clear(entries, SHF_PENDING_ENTRIES);
-            lost = !shm_cas_acq_rel32(&s->pending, &none, page);
-        }
-        if (lost || rc != SHF_OK) shf__pages_free(p->region, page, SHF_PAGE_PENDPAGE, SHF_OWNER(slot, shard));
+        shm_clear(shf__region_page(p->region, page), SHF_PENDING_ENTRIES); /* a run that was taken lies within reach */
+        lost = !shm_cas_acq_rel32(&s->pending, &none, page);
+        if (lost) shf__pages_free(p->region, page, SHF_PAGE_PENDPAGE, SHF_OWNER(slot, shard));
         shm_store_release32(run, 0);
     }
     p->unlock_shard(p->context, shard);

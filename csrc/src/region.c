@@ -378,7 +378,7 @@ static int check_header(const char *path, const struct shf_shm_header *h, int go
 static int is_sparse(const struct os_stat *st) { return st->blocks < st->size / 512; }
 
 /* Rule 8. Two numbers of one fstat are not one snapshot beside a grower: look again before believing in a hole. */
-static int fill_holes(struct shf_region *r, struct os_stat *st) {
+static int fill_holes(struct shf_region *r, struct os_stat *st, uint64_t end) {
     static const char place[] = "region.holes";
     uint64_t size;
     int rc;
@@ -394,7 +394,8 @@ static int fill_holes(struct shf_region *r, struct os_stat *st) {
                          "'%s' is sparse (%llu bytes, %llu allocated): reading a hole may be fatal when memory is "
                          "short; open it writable once, or copy it with cp --sparse=never",
                          r->path, (unsigned long long)st->size, (unsigned long long)(st->blocks * 512));
-    size = st->size < r->max_bytes ? st->size : r->max_bytes;
+    size = st->size < end ? st->size : end; /* beyond it growth allocates what it takes: a long hole costs no memory */
+    if (size > r->max_bytes) size = r->max_bytes;
     for (uint64_t at = 0; at < size; at += FILL_STEP) {
         rc = os_fallocate(r->fd, at, size - at < FILL_STEP ? size - at : FILL_STEP);
         if (rc < 0) return fail_os(rc, place, r->path, "allocate the holes of");
@@ -452,7 +453,7 @@ static int attach(struct shf_region *r, const struct shf_region_params *p, struc
         return shf__fail(SHF_ERR_CORRUPT, 0, place, r->path, "'%s' is truncated: %llu bytes of at least %llu", r->path,
                          (unsigned long long)st->size, (unsigned long long)initial_bytes(h.object_pages));
     if (!fs_compresses(magic)) {
-        rc = fill_holes(r, st);
+        rc = fill_holes(r, st, atomic_load_explicit(&h.end, memory_order_relaxed));
         if (rc < 0) return rc;
     }
     rc = reserve(r, st->size);

@@ -84,8 +84,12 @@ int shf_table_next(struct shf_table *t, uint64_t *position, void *key, size_t kc
     if (c.log2 > 15 || c.index >= SHF_SEGMENT_SLOTS || c.start + (1u << c.log2) > 1u << 15 || c.at < c.start)
         return shf__fail(SHF_ERR_INVALID, 0, "position", t->region.path, "%s: not a position of an iteration",
                          t->region.path);
+    /* Each interval that is left without an entry had a segment of its own. A forged directory that names few of them over
+     * and over would take minutes. */
+    uint64_t left = 16 * SHF_SHARD_COUNT + 2 * atomic_load_explicit(&t->region.size, memory_order_relaxed) / SHF_PAGE;
     while (c.shard < SHF_SHARD_COUNT) {
         struct shf_shm_shard *s = &t->shards[c.shard];
+        if (left-- == 0) return shf__region_corrupt(&t->region, "directory", c.shard);
         struct shf_read r;
         shf__read_begin(&r, t, s);
         for (;;) {
