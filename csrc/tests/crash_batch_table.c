@@ -230,7 +230,7 @@ FOR_ALL(put_many) { /* new ones and others, in place and of another length, over
 }
 FOR_ALL(put_many_over_one_key) { /* the same key again and again: in order */
     int first = some_pairs(3, 1);
-    for (int i = 0; i < 9; i++) step(PUT, first + i % 3, sized(i % 2 ? 8 : 30, 100 + (uint64_t)i));
+    for (int i = 0; i < 9; i++) step(PUT, first + i % 3, sized(i < 6 ? 8 : 30, 100 + (uint64_t)i));
     batch(9);
 }
 FOR_ALL(del_many) { /* present ones and absent ones */

@@ -40,7 +40,7 @@
 #define KINDS(name) AT(name, 4, 4) AT(name, 12, 8) AT(name, 16, 40)
 #define COUNTERS(name) AT(name, 4, 8) AT(name, 12, 8)
 #define WIDE(name) AT(name, 12, 8) AT(name, 16, 40) AT(name, 8, 112) AT(name, 9, 9)
-#define ODD(name) AT(name, 3, 5) AT(name, 8, 0) AT(name, 4, 9) AT(name, 3, 117)
+#define ODD(name) AT(name, 3, 5) AT(name, 8, 0) AT(name, 4, 9) AT(name, 3, 117) AT(name, 8, 8)
 #define SCENARIO(name) SCENARIO_AT(name, KINDS)
 
 static int one(int there) { /* one key, present or not, among others of its shard */

@@ -27,7 +27,7 @@ static void live_and_die(void *arg) {
     CHECK_EQ_INT(shf__lock(&g, word_at(&r, 1), &over), SHF_OK); /* a dead one's, with W */
     CHECK_EQ_INT(over, 1);
     CHECK_EQ_INT(shf__trylock(&g, word_at(&r, 2)), 1);
-    g.lock_timeout_ns = 5 * MS;
+    g.lock_timeout_ns = 60 * MS; /* long enough to watch */
     CHECK_EQ_INT(shf__lock(&g, word_at(&r, 3), &over), SHF_ERR_TIMEOUT); /* the survivor's, or our own */
     for (unsigned i = 0; i < 3; i++) shf__unlock(word_at(&r, i));
     shf__registry_detach(&g);

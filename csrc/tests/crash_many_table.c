@@ -12,6 +12,7 @@
  *             on, it does the rest of its steps.
  * THEN        Half of the time another process repairs and dies at a store of that. Then the parent, attached before: each
  *             shard is as before or after the step that its actor was in, goes on at once, and check finds nothing.
+ * READERS     One who has found no quiet moment takes the lock, and dies with it.
  * HOW MANY    SHF_CRASH_TRIALS of each kind and lengths (default 60).
  */
 #define CRASH_SINGLES 0
@@ -266,6 +267,47 @@ static void many(enum how h) {
 TEST(processes_in_several_shards) { many(PROCESSES); }
 TEST(threads_in_several_shards) { many(THREADS); }
 TEST(beside_a_stopped_one) { many(STOPPED); }
+
+/* ---- a reader that could not finish beside writers and took the lock ------------------------------------ */
+
+#define LONG 8000u /* bytes of a value: no read of it ends between two moves */
+/* Moves a shard's version for ever, as writers do who split, or free chunks, at every moment. */
+static void *move_version(void *arg) {
+    struct shf_shm_shard *s = arg;
+    for (;;) atomic_fetch_add(&s->version, 2);
+    return NULL;
+}
+static void locking_reader(void *arg) {
+    struct shf_table *t = open_path(arg);
+    static unsigned char buf[LONG];
+    size_t n = 0;
+    pthread_t thread;
+    uint64_t h = shf__hash(&t->hash, "key1", 4);
+    REQUIRE(pthread_create(&thread, NULL, move_version, &t->shards[shf_hash_shard(h)]) == 0);
+    sites_role = FIRST;
+    shf__crash_at = shf__crash_count + actor[0].k; /* a read that needs no lock makes no store at all */
+    for (uint64_t end = test_now_ns() + 20000000000u; test_now_ns() < end && shf__crash_count < shf__crash_at;)
+        if (shf_table_get(t, "key1", 4, buf, LONG, &n) != SHF_OK || n != LONG) FAIL("a read beside a version that moves");
+    _exit(0);
+}
+TEST(a_reader_that_took_the_lock) {
+    static char path[192];
+    static unsigned char val[LONG];
+    struct shf_table *t = table_create("a");
+    snprintf(path, sizeof path, "%s", temp_path("a"));
+    sites_begin();
+    CHECK_EQ_INT(shf_table_put(t, "key1", 4, val, LONG, NULL), SHF_OK);
+    scenarios++;
+    for (actor[0].k = 1; actor[0].k <= 2; actor[0].k++) { /* before it has the lock, and before it gives it back */
+        CHECK_EQ_INT(run_child(locking_reader, path, 30000), CHILD_KILLED(SIGKILL));
+        killed++;
+        CHECK(table_has(t, "key1", 4, val, LONG));
+        CHECK_EQ_INT(shf_table_put(t, "key1", 4, val, LONG, NULL), SHF_OK);
+        CHECK_EQ_INT(table_stats(t).recoveries, actor[0].k - 1);
+    }
+    CHECK_EQ_INT(table_clean(t), 1);
+    shf_table_close(t);
+}
 TEST(totals) { sites_total(); }
 
 int main(int argc, char **argv) { return run(argc, argv); }

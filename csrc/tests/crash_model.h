@@ -374,7 +374,10 @@ struct second {
     uint64_t j; /* 0: never, count only */
     int attached, ready[2], go[2];
 };
-static struct val second_val(void) { return sized(40, 777); }
+/* What repairs: the second process' put, or first something else. LEAVE: it closes its handle after the put. */
+enum way { JUST_PUT, CHECK_ALL, COUNT, PUT_LARGE, LEAVE, WAYS };
+static enum way second_way;
+static struct val second_val(void) { return sized(second_way == PUT_LARGE ? LARGE : 40, 777); }
 static struct val third_val(void) { return sized(48, 888); }
 static void second_child(void *arg) {
     struct second *s = arg;
@@ -390,9 +393,13 @@ static void second_child(void *arg) {
     sites_role = REPAIR, sites_trace_from = before;
     if (s->j) shf__crash_at = before + s->j;
     if (!t) t = open_path(s->path);
+    uint64_t keys;
+    if (second_way == CHECK_ALL) table_clean(t);
+    if (second_way == COUNT) CHECK_EQ_INT(shf_table_len(t, &keys), SHF_OK);
     int rc = perform(t, &put);
     if (rc != SHF_OK) FAIL("the second process' put: %d, %s", rc, shf_last_error()->message);
     shared->second_acked = 1;
+    if (second_way == LEAVE) shf_table_close(t);
     shared->stores = shf__crash_count - before;
     _exit(0);
 }
@@ -584,11 +591,13 @@ struct deaths {
     uint64_t k;
     int two, attached;
     uint64_t j, l; /* the second one's store, 0: it lives; the third one's, 0: there is none */
+    enum way way;
     uint64_t second_stores; /* out: if it completed, how many it made */
 };
 /* Returns 1 if the first child completed. */
 static int deaths(struct deaths *d) {
     char path[192];
+    second_way = d->way;
     snprintf(path, sizeof path, "%s", temp_path("t"));
     write_image(path, S.image, S.image_size);
     shared->acked = shared->second_acked = 0;
@@ -633,6 +642,7 @@ static int deaths(struct deaths *d) {
     if (*test_failures != broken)
         FAIL("... at store %llu%s, second death %s %llu, third %llu", (unsigned long long)d->k, completed ? " (completed)" : "",
              !d->two ? "none" : d->attached ? "attached" : "opening", (unsigned long long)d->j, (unsigned long long)d->l);
+    second_way = JUST_PUT;
     return completed;
 }
 static int one_death(uint64_t k) {
@@ -701,7 +711,8 @@ TEST_FN void play(void) {
         for (k = 1; k <= points && !*test_failures; k++)
             for (int attached = 0; attached < 2 - S.alone; attached++)
                 for (uint64_t j = 1; !*test_failures; j++) {
-                    struct deaths d = {k, 1, attached, j, test_rng() % 8 ? 0 : 1 + test_rng() % (j + 20), 0};
+                    uint64_t l = test_rng() % 8 ? 0 : 1 + test_rng() % (j + 20);
+                    struct deaths d = {k, 1, attached, j, l, (enum way)(k % 16 ? 0 : k / 16 % WAYS), 0};
                     deaths(&d);
                     if (d.second_stores) break;
                 }
@@ -709,7 +720,7 @@ TEST_FN void play(void) {
         how = "some pairs";
         while (pairs - pairs_before < budget && !*test_failures) {
             k = draw_store(trace, points);
-            struct deaths d = {k, 1, S.alone ? 0 : (int)(test_rng() % 2), 0, 0, 0};
+            struct deaths d = {k, 1, S.alone ? 0 : (int)(test_rng() % 2), 0, 0, (enum way)(test_rng() % 3 ? 0 : test_rng() % WAYS), 0};
             deaths(&d); /* how many stores are there to die at? */
             uint64_t stores = d.second_stores < TRACED ? d.second_stores : TRACED, next = 0;
             memcpy(later, sites->trace, stores * sizeof *later);

@@ -34,6 +34,7 @@ static void op_free(struct fake *f) {
 }
 static void op_merge(struct fake *f) { fake_merge_all(f); }
 static void op_grow(struct fake *f) { CHECK_EQ_INT(shf__pages_grow(&f->pages, 230), SHF_OK); } /* new map page */
+static void op_grow_found(struct fake *f) { CHECK_EQ_INT(shf__pages_grow(&f->pages, 2), SHF_OK); } /* there is such a run */
 static void op_grow_small(struct fake *f) { CHECK_EQ_INT(shf__pages_grow(&f->pages, 20), SHF_OK); }
 static void op_grow_border(struct fake *f) { CHECK_EQ_INT(shf__pages_grow(&f->pages, 300), SHF_OK); } /* two of them */
 static void op_ahead(struct fake *f) {
@@ -62,6 +63,7 @@ static const struct op {
            {"merge", op_merge, 0},
            {"grow", op_grow, 1},
            {"grow, no map page", op_grow_small, 1},
+           {"grow, not needed", op_grow_found, 0},
            {"grow at a border", op_grow_border, 2},
            {"grow ahead", op_ahead, 0},
            {"large", op_large, 0},

@@ -180,6 +180,22 @@ SCENARIO(clear_and_puts) { /* puts carry on with the grave; a second clear empti
     step(CLEAR, 0, absent);
     step(PUT, 3, sized(20, 9));
 }
+SCENARIO(clear_many_chunks) { /* more than one portion of a grave */
+    for (int i = 0; i < 1000; i++) prep(PUT, target_key(), sized(900, (uint64_t)i));
+    step(CLEAR, 0, absent);
+}
+SCENARIO(remove_and_tidy_flags) { /* every 256th remove of a shard computes the flags of a segment anew */
+    for (int i = 0; i < 20; i++) prep(PUT, new_key(TARGET, 9, i % 2 ? 5 : -1, 0), sized(4, (uint64_t)i));
+    int other = target_key();
+    for (int i = 0; i < 247; i++) prep(PUT, other, sized(4, (uint64_t)i)), prep(DEL, other, absent);
+    for (int i = 1; i < 20; i += 2) step(DEL, i, absent);
+    step(PUT, 3, sized(4, 2));
+}
+SCENARIO(remove_with_full_hints) { /* more free runs of one length than the allocator keeps in mind */
+    for (int i = 0; i < 75; i++) prep(PUT, target_key(), sized(LARGE, (uint64_t)i));
+    for (int i = 0; i < 70; i++) prep(DEL, i, absent);
+    for (int i = 70; i < 73; i++) step(DEL, i, absent);
+}
 SCENARIO(clear_deep) {
     for (int i = 0; i < 900; i++) prep(PUT, new_key(TARGET, -1, -1, SAME_TOP), sized(4, (uint64_t)i));
     step(CLEAR, 0, absent);
@@ -218,6 +234,7 @@ struct creator {
 static void create_child(void *arg) {
     struct creator *c = arg;
     struct shf_table *t = NULL;
+    sites_role = FIRST;
     shf__crash_at = shf__crash_count + c->k;
     int rc = shf_table_open(c->path, SHF_CREATE, NULL, &t);
     if (rc != SHF_OK) FAIL("create: %d, %s", rc, shf_last_error()->message);
