@@ -15,7 +15,7 @@
 #define CRASH_SHARE 1
 #include "crash_model.h"
 
-static void (*const not_used_here)(void) __attribute__((unused)) = play;
+static void (*const not_used_here)(void) __attribute__((unused)) = sites_total;
 
 static struct { uint64_t stops, scenarios, refused, passed, gone_on, killed; } total;
 
@@ -58,14 +58,14 @@ static int count(int rc, int may_be_refused, const char *what) {
 static void beside_it(const char *path, struct shf_table *t, struct shf_table *r, struct val (*candidate)[KEYS],
                       int candidates, int other) {
     struct shf_shm_header *h = t->region.header;
-    uint32_t mask[256];
+    uint64_t mask[256];
     int rc;
-    explain(r, candidate, candidates, mask, S.probe);
-    explain(t, candidate, candidates, mask, S.probe);
+    explain(r, candidate, candidates, mask);
+    explain(t, candidate, candidates, mask);
     int held = shm_load_relaxed32(&t->shards[S.key[S.touch].shard].word) != 0;
     int other_held = shm_load_relaxed32(&t->shards[S.key[other].shard].word) != 0;
     int space = shm_load_relaxed32(&h->alloc_word) != 0 || shm_load_relaxed32(&h->grow_word) != 0;
-    struct step put = {PUT, S.probe, sized(20, 5), absent}, del = {DEL, S.probe, absent, absent};
+    struct step put = {PUT, S.probe, sized(20, 5), absent, 0}, del = {DEL, S.probe, absent, absent, 0};
     if (count(perform(t, &put), held || space, "a put into the same shard"))
         count(perform(t, &del), 0, "a remove from it");
     else
@@ -79,14 +79,14 @@ static void beside_it(const char *path, struct shf_table *t, struct shf_table *r
     struct shf_table *more = open_hasty(path, &rc);
     count(rc, S.arm_open || S.arm_close, "open"); /* byte R may be held there */
     shf_table_close(more);
-    explain(r, candidate, candidates, mask, S.probe);
+    explain(r, candidate, candidates, mask);
 }
 
 /* 1: it completed before its k-th store. */
 static int stop(uint64_t k, int kill_it) {
     static struct val candidate[2][KEYS];
     char path[192];
-    uint32_t mask[256];
+    uint64_t mask[256];
     int status, rc, n = 1, broken = *test_failures;
     snprintf(path, sizeof path, "%s", temp_path("t"));
     write_image(path, S.image, S.image_size);
@@ -120,9 +120,9 @@ static int stop(uint64_t k, int kill_it) {
         total.gone_on += !completed;
         memcpy(candidate[0], S.state, sizeof S.state);
         for (int i = 0; i < S.steps; i++) apply(candidate[0], &S.step[i]);
-        explain(r, candidate, 1, mask, -1);
-        explain(t, candidate, 1, mask, -1);
-        struct step put = {PUT, S.probe, sized(20, 5), absent};
+        explain(r, candidate, 1, mask);
+        explain(t, candidate, 1, mask);
+        struct step put = {PUT, S.probe, sized(20, 5), absent, 0};
         count(perform(t, &put), 0, "a put after it went on");
         table_clean(t);
         CHECK_EQ_INT(table_stats(t).recoveries, recoveries); /* nobody took a lock from it */
@@ -152,8 +152,7 @@ static void play_stops(void) {
 #define SCENARIO(name)                                                                                                 \
     static void build_##name(void);                                                                                    \
     TEST(name) {                                                                                                       \
-        fixed_value_len = -1;                                                                                          \
-        begin();                                                                                                       \
+        begin_variable();                                                                                              \
         build_##name();                                                                                                \
         play_stops();                                                                                                  \
     }                                                                                                                  \
@@ -166,8 +165,7 @@ static void play_stops(void) {
 #define VARIABLE(name)                                                                                                 \
     static void build_##name(void);                                                                                    \
     TEST(name) {                                                                                                       \
-        fixed_value_len = -1;                                                                                          \
-        begin();                                                                                                       \
+        begin_variable();                                                                                              \
         build_##name();                                                                                                \
         play_stops();                                                                                                  \
     }                                                                                                                  \
