@@ -36,6 +36,7 @@ const UNCHANGED: i32 = 4;
 const STOPPED: i32 = 5;
 const ERR_WRONG_LENGTH: i32 = -8;
 const ERR_NOT_A_COUNTER: i32 = -9;
+const ERR_UNSUPPORTED: i32 = -20;
 /// `SHF_NO_VALUE`, and what `shf_table_cas` says of an absent key.
 const NONE: u64 = u64::MAX;
 /// The driver's word for an output that was left alone.
@@ -213,6 +214,9 @@ enum Op {
     Len,
     Check,
     Stats,
+    Options,
+    /// Into huge pages, where the system has them.
+    Collapse,
     Clear,
     /// This handle: closed, and opened at its next use.
     Close,
@@ -291,6 +295,8 @@ fn operation() -> impl Strategy<Value = Op> {
         1 => Just(Op::Len),
         1 => Just(Op::Check),
         1 => Just(Op::Stats),
+        1 => Just(Op::Options),
+        1 => Just(Op::Collapse),
         1 => Just(Op::Clear),
         2 => Just(Op::Close),
         1 => Just(Op::FromFd),
@@ -702,6 +708,12 @@ impl<'a> Subject<'a> {
                 ];
                 plan(call('s'), OK, fields, vec![])
             }
+            Op::Options => {
+                let (key, value) = lengths.unwrap_or((0, 0));
+                let read_only = Self::is_read_only(process, handle);
+                let numbers = [key as u64, value as u64, self.hash, read_only.into()];
+                plan(call('z'), OK, numbers.map(Field::Number).into(), vec![])
+            }
             Op::Clear => {
                 let changes = self.model.keys().map(|key| (key.clone(), None)).collect();
                 plan(call('e'), OK, vec![], changes)
@@ -844,6 +856,10 @@ impl<'a> Subject<'a> {
             Op::Stale(n, key) => self.stale(process, handle, n, key),
             Op::WrongLength(k, v) => self.wrong_length(process, handle, k, v),
             Op::Walk(steps) => self.walk(process, handle, steps),
+            Op::Collapse => {
+                let answer = self.asked(process, handle, &call('h'));
+                assert!([OK, ERR_UNSUPPORTED].contains(&answer.code), "collapse: {}", answer.code);
+            }
             ref op => {
                 if self.ready(process, handle, step.die_at).is_some() {
                     self.one_call(step, op);
@@ -857,7 +873,8 @@ impl<'a> Subject<'a> {
         let handle = if Self::is_read_only(step.process, step.handle)
             && !matches!(
                 op,
-                Op::Get(..)
+                Op::Options
+                    | Op::Get(..)
                     | Op::Contains(_)
                     | Op::GetMany(..)
                     | Op::GetByUid(..)

@@ -786,7 +786,7 @@ fn run(kind: Kind, operations: &[(usize, Op)], counts: &Counts) {
 fn model(name: &str, kinds: &impl Strategy<Value = Kind>) {
     let counts = Counts::default();
     let input = (kinds, vec((0..HANDLES, operation()), 1..250));
-    model::run(name, file!(), 96, &input, |(kind, operations)| run(kind, &operations, &counts));
+    model::run(name, file!(), 64, &input, |(kind, operations)| run(kind, &operations, &counts));
     let count = |counter: &AtomicU64| counter.load(Relaxed);
     println!(
         "# total: {name}: {} sequences of {} operations on {HANDLES} handles, {} turns of another process, which was killed \

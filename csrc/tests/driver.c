@@ -2,13 +2,13 @@
 /*
  * driver.c - the C API behind a pipe: a model in another language drives processes that use it, and that die
  *
- * WHAT       Requests come on stdin, answers go to stdout, one after the other, until the end of stdin. Each request is one
- *            public call on one of the process' handles, with a number k: the process dies just before the k-th shared
+ * WHAT       Requests come on stdin, answers go to stdout, one after the other, until the end of stdin. Each request is
+ *            one public call on one of the process' handles, with a number k: the process dies just before the k-th shared
  *            store of that call (0: never). So who drives it decides at which store; nothing is left to chance.
  * REQUEST    length 4 (of what follows) | call 1 | handle 1 | zeros 2 | k 8 | arguments
  * ANSWER     length 4 | return code 4 | stores of the call 8 | results
- *            Arguments and results: numbers of 8 bytes; bytes with their length (4) before them. Little-endian. Which ones
- *            a call has stands beside it in calls[] below. An output that the call did not set is UNSET.
+ *            Arguments and results: numbers of 8 bytes; bytes with their length (4) before them. Little-endian. Which
+ *            ones a call has stands beside its function below. An output that the call did not set is UNSET.
  * HANG       A call that takes longer than a minute ends the process by SIGALRM.
  *
  * Used by tests/model_c_api.rs. Built in a flavour with crash points: make build/crash/driver build/crash_small/driver
@@ -286,8 +286,8 @@ static int call_get_many_by_uid(struct shf_table **t) { /* n, UIDs, cap of each 
     return rc;
 }
 /* Gathers the pieces that fit into cap each time; grows cap for a value that alone is longer. */
-static int packed(struct shf_table *t, size_t n, const struct shf_bytes *keys, const uint32_t *uids, const uint64_t *checked,
-                  size_t cap) {
+static int packed(struct shf_table *t, size_t n, const struct shf_bytes *keys, const uint32_t *uids,
+                  const uint64_t *checked, size_t cap) {
     size_t at = 0, *lens = memory(n * sizeof *lens);
     int rc = SHF_OK;
     for (int again = 1; again;) {
@@ -317,7 +317,7 @@ static int call_get_many_packed(struct shf_table **t) { /* n, keys, cap -> for e
     free(keys);
     return rc;
 }
-static int call_get_many_by_uid_packed(struct shf_table **t) { /* checked or not, n, UIDs, cap -> for each: length, value */
+static int call_get_many_by_uid_packed(struct shf_table **t) { /* checked or not, n, UIDs, cap -> as above */
     uint64_t with_check = number();
     size_t n = number();
     uint64_t *checked = memory(n * sizeof *checked);
@@ -359,17 +359,26 @@ static int call_stats(struct shf_table **t) { /* -> keys, segments, locks taken 
     tell(s.keys), tell(s.segments), tell(s.recoveries), tell(s.large_values);
     return rc;
 }
+static int call_options(struct shf_table **t) { /* -> fixed key, fixed value, hash, read-only or not */
+    struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
+    int rc = shf_table_options(*t, &o);
+    tell(o.fixed_key), tell(o.fixed_value), tell(o.hash);
+    tell((uint64_t)shf_table_is_read_only(*t));
+    return rc;
+}
+static int call_collapse(struct shf_table **t) { return shf_table_collapse(*t, NULL); }
 
 static const struct {
     char name;
     int (*call)(struct shf_table **t);
-} calls[] = {{'O', call_open}, {'o', call_from_fd}, {'C', call_close}, {'p', call_put}, {'i', call_insert}, {'r', call_replace},
-             {'g', call_get}, {'t', call_take}, {'c', call_contains}, {'d', call_del}, {'q', call_del_if_equal},
-             {'a', call_add}, {'x', call_cas}, {'u', call_update}, {'U', call_uid}, {'K', call_checked_uid},
-             {'G', call_get_by_uid}, {'P', call_put_by_uid}, {'D', call_del_by_uid}, {'1', call_put_many},
-             {'2', call_del_many}, {'3', call_get_many}, {'4', call_get_many_by_uid}, {'5', call_get_many_packed},
-             {'6', call_get_many_by_uid_packed}, {'n', call_next}, {'l', call_len}, {'e', call_clear}, {'k', call_check},
-             {'s', call_stats}};
+} calls[] = {{'O', call_open}, {'o', call_from_fd}, {'C', call_close}, {'p', call_put}, {'i', call_insert},
+             {'r', call_replace}, {'g', call_get}, {'t', call_take}, {'c', call_contains}, {'d', call_del},
+             {'q', call_del_if_equal}, {'a', call_add}, {'x', call_cas}, {'u', call_update}, {'U', call_uid},
+             {'K', call_checked_uid}, {'G', call_get_by_uid}, {'P', call_put_by_uid}, {'D', call_del_by_uid},
+             {'1', call_put_many}, {'2', call_del_many}, {'3', call_get_many}, {'4', call_get_many_by_uid},
+             {'5', call_get_many_packed}, {'6', call_get_many_by_uid_packed}, {'n', call_next},
+             {'l', call_len}, {'e', call_clear}, {'k', call_check}, {'s', call_stats}, {'z', call_options},
+             {'h', call_collapse}};
 
 static int read_all(void *p, size_t n) { /* 1; 0 = the end */
     for (char *at = p; n != 0;) {
