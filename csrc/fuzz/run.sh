@@ -9,6 +9,7 @@ one='
     log=$folder/$name.log
     SHF_FUZZ_FOLDER=$(mktemp -d /dev/shm/shf-fuzz-XXXXXX) # for tables with a path
     trap "rm -rf $SHF_FUZZ_FOLDER" EXIT
+    trap "exit 2" HUP INT TERM
     mkdir -p "$folder/corpus/$name" "fuzz/corpus/$name"
     "$folder/$name" -max_total_time=$seconds -timeout=30 -rss_limit_mb=3000 -max_len=4096 -entropic=0 -len_control=0 -print_final_stats=1 -verbosity=1 \
         -artifact_prefix="$folder/$name-" "$folder/corpus/$name" "fuzz/corpus/$name" >"$log" 2>&1
