@@ -358,7 +358,7 @@ TEST(cancelled_threads) {
         pthread_join(thread, NULL);
         total.cancelled++;
         struct shf_table *t = NULL;
-        o.lock_timeout_ms = 3000, o.max_bytes = 0;
+        o.lock_timeout_ms = 20000, o.max_bytes = 0;
         MUST(shf_table_open(i % 2 ? path : temp_path("grown"), 0, &o, &t), SHF_OK); /* byte R is free */
         if (!t) break;
         for (unsigned k = 0; k < 20 && i % 2 == 0; k++) { /* and the grow lock */
