@@ -89,9 +89,9 @@ SCENARIO(put_stashed_again_and_remove) {
     step(DEL, 16, absent);
 }
 SCENARIO(remove_and_tidy_flags) { /* every 256th remove of a shard computes the flags of a segment anew */
-    for (int i = 0; i < 20; i++) prep(PUT, new_key(TARGET, 9, i % 2 ? 5 : -1, 0), sized(0, (uint64_t)i));
+    for (int i = 0; i < 20; i++) prep(PUT, new_key(TARGET, 9, i % 2 ? 5 : 40, 0), sized(0, (uint64_t)i));
     int other = target_key();
-    for (int i = 0; i < 247; i++) prep(PUT, other, sized(0, (uint64_t)i)), prep(DEL, other, absent);
+    for (int i = 0; i < 246; i++) prep(PUT, other, sized(0, (uint64_t)i)), prep(DEL, other, absent);
     for (int i = 1; i < 20; i += 2) step(DEL, i, absent);
     step(PUT, 3, new_value());
 }
