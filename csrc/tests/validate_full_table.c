@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * validate_full_table.c - a tmpfs of 2 MB that is full, under readers and writers of several processes
+ * validate_full_table.c - a tmpfs of 2 MB, and an ext4 of 4 MB, that is full, under readers and writers of several processes
  *
  * Writers put, replace and remove values of all sizes, and are killed at random; a foreign file takes the space that is left and
  * gives it back, again and again. Readers never fail, nobody gets a SIGBUS, what needs no room goes on; who has no room has
@@ -31,7 +31,7 @@ static struct counts {
     _Atomic uint64_t puts, refused, removes, reads, found, kills, foreign_files, counted[WRITERS];
     _Atomic int stop;
 } *counts;
-static int fixed;
+static int fixed, on_ext4;
 static unsigned keys(void) { return fixed ? KEYS : FEW_KEYS; }
 
 static size_t key_in(unsigned char key[24], unsigned writer, unsigned i) {
@@ -134,7 +134,21 @@ static int entries_in_folder(void) {
     return n;
 }
 
-/* 1 if the files are on a small tmpfs now. */
+/* A file system of 4 MB in a file, mounted over `folder`; goes with the namespace. */
+static int mount_image(void) {
+    char command[1000], image[180];
+    snprintf(image, sizeof image, "%s-image", folder);
+    snprintf(command, sizeof command,
+             "truncate -s 4M %s && mkfs.ext4 -q -O ^has_journal -m 0 %s 2>/dev/null && mount -o loop %s %s 2>/dev/null && "
+             "rmdir %s/lost+found",
+             image, image, image, folder, folder);
+    int rc = system(command);
+    unlink(image);
+    if (rc != 0) errno = EPERM;
+    return rc;
+}
+
+/* 1 if the files are on a small disk now. */
 static int small_disk(void) {
     uid_t uid = geteuid();
     snprintf(folder, sizeof folder, "%s", temp_path("full"));
@@ -142,8 +156,8 @@ static int small_disk(void) {
     snprintf(foreign, sizeof foreign, "%s/foreign", folder);
     REQUIRE(mkdir(folder, 0700) == 0 || errno == EEXIST);
     if (unshare(uid == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-        mount("tmpfs", folder, "tmpfs", 0, "size=2m,mode=700")) {
-        printf("# not run: cannot mount a tmpfs (%s)\n", strerror(errno));
+        (on_ext4 ? mount_image() : mount("tmpfs", folder, "tmpfs", 0, "size=2m,mode=700"))) {
+        printf("# not run: cannot mount %s (%s)\n", on_ext4 ? "an ext4 image" : "a tmpfs", strerror(errno));
         return 0;
     }
     return 1;
@@ -222,25 +236,27 @@ static void crowd(void *unused) {
     }
     CHECK_EQ_INT(table_clean(t), 50);
     shf_table_close(t);
-    printf("# total: %llu puts and %llu removes beside %llu reads on a full tmpfs of 2 MB%s; %llu puts refused, %llu writers killed, "
+    printf("# total: %llu puts and %llu removes beside %llu reads on a full %s%s; %llu puts refused, %llu writers killed, "
            "%llu times filled up by another file; 0 readers failed, 0 SIGBUS, 0 lost\n",
            (unsigned long long)atomic_load(&counts->puts), (unsigned long long)atomic_load(&counts->removes),
-           (unsigned long long)atomic_load(&counts->reads), fixed ? ", fixed lengths" : "",
+           (unsigned long long)atomic_load(&counts->reads), on_ext4 ? "ext4 of 4 MB" : "tmpfs of 2 MB", fixed ? ", fixed lengths" : "",
            (unsigned long long)atomic_load(&counts->refused), (unsigned long long)atomic_load(&counts->kills),
            (unsigned long long)atomic_load(&counts->foreign_files));
     CHECK(atomic_load(&counts->found) > 0 && (SMALL || atomic_load(&counts->refused) > 0));
 }
 
-static void on_a_full_disk(int of_fixed) {
-    fixed = of_fixed;
+static void on_a_full_disk(int of_fixed, int ext4) {
+    fixed = of_fixed, on_ext4 = ext4;
     counts = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     REQUIRE(counts != MAP_FAILED);
     CHECK_EQ_INT(run_child(crowd, NULL, 120000), 0);
     rmdir(temp_path("full"));
     munmap(counts, 4096);
+    on_ext4 = 0;
 }
-TEST(variable) { on_a_full_disk(0); }
-TEST(fixed_lengths) { on_a_full_disk(1); }
+TEST(variable) { on_a_full_disk(0, 0); }
+TEST(fixed_lengths) { on_a_full_disk(1, 0); }
+TEST(on_ext4_image) { on_a_full_disk(0, 1); }
 
 /* A hole made by somebody else's hand is storage that is gone: outside of what can be promised (a later touch may be fatal). But
  * who opens such a file fills it, and who cannot says so. */
