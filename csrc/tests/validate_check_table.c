@@ -225,7 +225,7 @@ TEST(keys_and_counts) {
     table_clean(t);
     take_image();
     shf_au64 *next = &segment[f.index + 1];
-    atomic_store(next, (old & ~SHF_FLAGS) | (atomic_load(next) & SHF_FLAGS)), seen("a key twice", "T5:");
+    atomic_store(next, (old & ~SHF_FLAGS) | (atomic_load(next) & SHF_FLAGS)), seen("a key twice", "finds another entry");
 
     atomic_store(&s->count, atomic_load(&s->count) + 1), seen("another count", "T5:");
     uint32_t chunk = atomic_load(&s->chunks);
@@ -303,7 +303,7 @@ static void cells(size_t vlen) {
     for (uint32_t k = 0; k < t->fixed.cell_words; k++)
         atomic_store(empty + k, atomic_load(shf_cell(t->fixed, here, empty_at) + k));
     uint64_t tag = atomic_load(here) >> 8 * empty_at & 0xff;
-    atomic_store(here, atomic_load(here) | tag << 8 * (empty_at + 1)), seen("a key twice", "T5:");
+    atomic_store(here, atomic_load(here) | tag << 8 * (empty_at + 1)), seen("a key twice", "finds another entry");
     atomic_store(&s->count, atomic_load(&s->count) + 1), seen("another count", "T5:");
     down();
 }

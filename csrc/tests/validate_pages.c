@@ -429,6 +429,7 @@ TEST(all_pending_entries_in_use) {
     CHECK_EQ_INT(entry, 300);
     pthread_join(thread, NULL);
     shf__pages_pending_finish(&f.pages, held[7], SHF_PENDING_ENTRIES, 1); /* no such entry: nothing is freed */
+    CHECK_EQ_INT(atomic_load(&shf__pages_entry(&f.region, held[7])->word), shf__pages_pending_word(&f.pages, 2));
     for (uint32_t i = 0; i < SHF_PENDING_ENTRIES; i++) shf__pages_pending_finish(&f.pages, held[i], i, 1);
     CHECK_EQ_INT(fake_verify(&f).taken, 0);
     fake_free_all(&f);
