@@ -225,7 +225,8 @@ TEST(keys_and_counts) {
     table_clean(t);
     take_image();
     shf_au64 *next = &segment[f.index + 1];
-    atomic_store(next, (old & ~SHF_FLAGS) | (atomic_load(next) & SHF_FLAGS)), seen("a key twice", "finds another entry");
+    atomic_store(next, (old & ~SHF_FLAGS) | (atomic_load(next) & SHF_FLAGS));
+    seen("a key twice", "finds another entry");
 
     atomic_store(&s->count, atomic_load(&s->count) + 1), seen("another count", "T5:");
     uint32_t chunk = atomic_load(&s->chunks);
