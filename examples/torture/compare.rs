@@ -46,7 +46,7 @@ impl Comparison {
 
     fn table(&mut self, plan: &Plan, table: usize, logs: &mut [Log]) -> Result<(), Fault> {
         let name = plan.tables[table].name;
-        let handle = plan.options(table).open(plan.path(table))?;
+        let handle = plan.open(table)?;
         // First the check: it takes every lock, so what the dead had committed is there afterwards.
         let report = handle.check()?;
         if !report.is_consistent() {
@@ -123,6 +123,9 @@ fn entry(
         (Class::Own, Some(place)) => {
             let log = &mut logs[name.slot];
             let target = Target::new(plan, name.slot, place, log.state(place)?);
+            if target.key != key {
+                return Err(Fault::Wrong(format!("{}: nobody's", what())));
+            }
             judge(plan, &target, log, Some(value), "the walk saw")?;
             if target.now.uid != 0 && !log.in_flight(place) && target.now.uid != uid {
                 let text = format!("the walk saw UID {uid} of {}", target.describe(plan));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,6 +12,7 @@ use crate::Args;
 use crate::compare::Comparison;
 use crate::control::{Control, Words, now};
 use crate::fault::{AnyError, Fault, Verdicts};
+use crate::hot;
 use crate::log::{self, Log};
 use crate::plan::Plan;
 use crate::random::Random;
@@ -20,7 +21,7 @@ use crate::worker::findings;
 
 const SECOND: u64 = 1_000_000_000;
 /// Between two halts.
-const ROUND: u64 = 4 * SECOND;
+const ROUND: u64 = 3 * SECOND;
 /// The beginning of each cycle has kills alone, the rest stops too.
 const CYCLE: u64 = 3 * SECOND / 2;
 const KILLS_ALONE: u64 = SECOND;
@@ -47,6 +48,8 @@ pub(crate) struct Counts {
 #[derive(Debug, Default)]
 struct Slot {
     child: Option<Child>,
+    /// It was killed, but has not been waited for yet.
+    killed: bool,
     /// It is stopped, until then.
     until: Option<u64>,
 }
@@ -62,6 +65,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) counts: Counts,
     pub(crate) verdicts: Verdicts,
     recoveries_before: u64,
+    /// For each slot.
+    salts: Vec<Vec<u32>>,
 }
 
 impl<'a> Driver<'a> {
@@ -69,6 +74,7 @@ impl<'a> Driver<'a> {
         let control = Control::create(&plan.folder, plan.slots)?;
         control.write(Words::default())?;
         let slots = (0..plan.slots).map(|_| Slot::default()).collect();
+        let salts = hot::prepare(&plan)?;
         let this = Driver {
             args,
             plan,
@@ -79,6 +85,7 @@ impl<'a> Driver<'a> {
             counts: Counts::default(),
             verdicts: Verdicts::default(),
             recoveries_before: 0,
+            salts,
         };
         this.make_tables()?;
         Ok(this)
@@ -86,9 +93,12 @@ impl<'a> Driver<'a> {
 
     fn make_tables(&self) -> Result<(), AnyError> {
         for slot in 0..self.plan.slots {
-            log::create(&self.plan.folder, slot, self.plan.places)?;
+            log::create(&self.plan.folder, slot, &self.salts[slot])?;
         }
-        Ok(self.plan.create()?)
+        for table in 0..self.plan.tables.len() {
+            fs::copy(hot::empty(&self.plan, table), self.plan.path(table))?;
+        }
+        Ok(())
     }
 
     /// All of it. It ends early with the first finding.
@@ -133,20 +143,22 @@ impl<'a> Driver<'a> {
             }
             let stops = (time - start) % CYCLE >= KILLS_ALONE;
             self.wake(if stops { time } else { u64::MAX })?;
-            self.look_for_the_ended()?;
+            self.replace_the_dead()?;
             if time < next {
-                std::thread::sleep(Duration::from_nanos((next - time).min(SECOND / 500)));
+                std::thread::sleep(Duration::from_nanos((next - time).min(SECOND / 2000)));
                 continue;
             }
             // What could not be done in time is not made up for in a burst.
             next =
                 next.max(time.saturating_sub(SECOND / 20)) + self.random.below(2 * SECOND / self.args.rate);
             let slot = self.random.index(self.slots.len());
+            if self.slots[slot].killed {
+                continue;
+            }
             if stops && self.slots[slot].until.is_none() && self.random.one_in(2) {
                 self.stop(slot)?;
             } else {
                 self.kill(slot)?;
-                self.start(slot)?;
             }
         }
         self.wake(u64::MAX)
@@ -184,19 +196,25 @@ impl<'a> Driver<'a> {
         kill_process(pid, Signal::KILL)?;
         self.counts.kills += 1;
         self.counts.killed_stopped += u64::from(stopped);
-        self.reap(slot)?;
-        self.not_stopped(slot)
+        self.slots[slot].killed = true;
+        Ok(())
     }
 
     /// Waits for the end of a process that was killed.
     fn reap(&mut self, slot: usize) -> Result<(), AnyError> {
         let Some(mut child) = self.slots[slot].child.take() else { return Ok(()) };
         let status = child.wait()?;
-        if status.signal() != Some(Signal::KILL.as_raw()) {
-            self.counts.kills -= 1;
-            self.ended(slot, status)?;
+        self.reaped(slot, status)
+    }
+
+    fn reaped(&mut self, slot: usize, status: ExitStatus) -> Result<(), AnyError> {
+        self.not_stopped(slot)?;
+        let killed = std::mem::take(&mut self.slots[slot].killed);
+        if killed && status.signal() == Some(Signal::KILL.as_raw()) {
+            return Ok(());
         }
-        Ok(())
+        self.counts.kills -= u64::from(killed); // it was faster
+        self.ended(slot, status)
     }
 
     fn stop(&mut self, slot: usize) -> Result<(), AnyError> {
@@ -213,12 +231,11 @@ impl<'a> Driver<'a> {
     /// Those whose time has come go on; or are killed where they stand.
     fn wake(&mut self, time: u64) -> Result<(), AnyError> {
         for slot in 0..self.slots.len() {
-            if self.slots[slot].until.is_none_or(|until| until > time) {
+            if self.slots[slot].killed || self.slots[slot].until.is_none_or(|until| until > time) {
                 continue;
             }
             if self.random.one_in(2) {
                 self.kill(slot)?;
-                self.start(slot)?;
             } else {
                 if let Some(pid) = self.pid(slot) {
                     kill_process(pid, Signal::CONT)?;
@@ -238,20 +255,21 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    fn look_for_the_ended(&mut self) -> Result<(), AnyError> {
+    /// On a loaded machine it takes its time until a killed process is dead: others are killed meanwhile.
+    fn replace_the_dead(&mut self) -> Result<(), AnyError> {
         for slot in 0..self.slots.len() {
             let Some(child) = &mut self.slots[slot].child else { continue };
             if let Some(status) = child.try_wait()? {
                 self.slots[slot].child = None;
-                self.not_stopped(slot)?;
-                self.ended(slot, status)?;
+                self.reaped(slot, status)?;
+                self.start(slot)?;
             }
         }
         Ok(())
     }
 
     /// A process that ended by itself: it has found something, or it failed.
-    fn ended(&mut self, slot: usize, status: std::process::ExitStatus) -> Result<(), AnyError> {
+    fn ended(&mut self, slot: usize, status: ExitStatus) -> Result<(), AnyError> {
         let path = findings(&self.plan.folder, slot);
         let found = fs::read_to_string(&path).unwrap_or_default();
         for line in found.lines() {
@@ -272,10 +290,8 @@ impl<'a> Driver<'a> {
 
     fn kill_all(&mut self) -> Result<(), AnyError> {
         for slot in 0..self.slots.len() {
-            if let Some(pid) = self.pid(slot) {
-                self.control.set_killed(slot, now())?;
-                kill_process(pid, Signal::KILL)?;
-                self.counts.kills += 1;
+            if !self.slots[slot].killed && self.slots[slot].child.is_some() {
+                self.kill(slot)?;
             }
         }
         (0..self.slots.len()).try_for_each(|slot| self.reap(slot))
@@ -285,6 +301,11 @@ impl<'a> Driver<'a> {
     fn halt(&mut self, by_kills: bool) -> Result<(), AnyError> {
         if by_kills {
             return self.kill_all();
+        }
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].killed {
+                self.reap(slot)?;
+            }
         }
         self.words.halt = 1;
         self.control.write(self.words)?;
@@ -347,7 +368,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// New tables, with other hash seeds, that have yet to grow.
+    /// Empty tables, that have yet to grow.
     fn renew(&mut self) -> Result<(), AnyError> {
         self.recoveries_before = self.counts.recoveries;
         for table in 0..self.plan.tables.len() {

@@ -25,9 +25,11 @@ const PART: usize = 256;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct State {
-    pub(crate) state: u64,
+    pub(crate) value: u64,
     /// Of the key; 0: not known.
     pub(crate) uid: u32,
+    /// Of an own key: never changes.
+    pub(crate) salt: u32,
 }
 
 /// What a slot is about to do.
@@ -54,8 +56,9 @@ pub(crate) fn path(folder: &Path, slot: usize) -> PathBuf {
     folder.join(format!("log-{slot}"))
 }
 
-/// Makes the slot's log anew: all places are 0. The statistics of an old one stay.
-pub(crate) fn create(folder: &Path, slot: usize, places: usize) -> io::Result<()> {
+/// Makes the slot's log anew: all places are 0, with these salts. The statistics of an old one stay.
+pub(crate) fn create(folder: &Path, slot: usize, salts: &[u32]) -> io::Result<()> {
+    let places = salts.len();
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path(folder, slot))?;
     let mut intent = [0; INTENT_SIZE];
     // Numbers go on: a stamp is used once.
@@ -63,9 +66,25 @@ pub(crate) fn create(folder: &Path, slot: usize, places: usize) -> io::Result<()
     intent[..8].copy_from_slice(&number.to_le_bytes());
     file.set_len(PLACES_AT)?;
     file.write_all_at(&intent, 0)?;
-    let parts = places.div_ceil(PART) * PART * PLACE_SIZE;
-    file.set_len(PLACES_AT + parts as u64)?;
-    Ok(())
+    let mut bytes: Vec<u8> =
+        salts.iter().flat_map(|&salt| State { salt, ..State::default() }.to_bytes()).collect();
+    bytes.resize(places.div_ceil(PART) * PART * PLACE_SIZE, 0);
+    file.write_all_at(&bytes, PLACES_AT)
+}
+
+impl State {
+    fn to_bytes(self) -> [u8; PLACE_SIZE] {
+        let mut bytes = [0; PLACE_SIZE];
+        bytes[..8].copy_from_slice(&self.value.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.uid.to_le_bytes());
+        bytes[12..].copy_from_slice(&self.salt.to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> State {
+        let half = |at: usize| u32::try_from(word(&bytes[at..at + 4])).unwrap_or(0);
+        State { value: word(bytes), uid: half(8), salt: half(12) }
+    }
 }
 
 impl Log {
@@ -93,12 +112,7 @@ impl Log {
             let mut bytes = vec![0; PART * PLACE_SIZE];
             let at = place / PART * PART * PLACE_SIZE;
             self.file.read_exact_at(&mut bytes, PLACES_AT + at as u64)?;
-            *part = Some(
-                bytes
-                    .chunks_exact(PLACE_SIZE)
-                    .map(|b| State { state: word(b), uid: u32::try_from(word(&b[8..])).unwrap_or(0) })
-                    .collect(),
-            );
+            *part = Some(bytes.chunks_exact(PLACE_SIZE).map(State::from_bytes).collect());
         }
         Ok(part.as_ref().map_or(State::default(), |part| part[place % PART]))
     }
@@ -121,16 +135,15 @@ impl Log {
         self.file.write_all_at(&bytes, 0)
     }
 
-    /// Acknowledges: these places have this state from now on.
-    pub(crate) fn acknowledge(&mut self, first: usize, states: &[State]) -> io::Result<()> {
+    /// Acknowledges: these places have these states and UIDs from now on.
+    pub(crate) fn acknowledge(&mut self, first: usize, states: &[(u64, u32)]) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(states.len() * PLACE_SIZE);
-        for (place, state) in (first..).zip(states) {
-            self.state(place)?;
+        for (place, &(state, uid)) in (first..).zip(states) {
+            let new = State { value: state, uid, ..self.state(place)? };
             if let Some(part) = &mut self.parts[place / PART] {
-                part[place % PART] = *state;
+                part[place % PART] = new;
             }
-            bytes.extend_from_slice(&state.state.to_le_bytes());
-            bytes.extend_from_slice(&u64::from(state.uid).to_le_bytes());
+            bytes.extend_from_slice(&new.to_bytes());
         }
         self.file.write_all_at(&bytes, PLACES_AT + (first * PLACE_SIZE) as u64)
     }

@@ -19,7 +19,14 @@ pub(crate) struct Target {
 impl Target {
     pub(crate) fn new(plan: &Plan, slot: usize, place: usize, now: State) -> Target {
         let area = plan.area(place);
-        Target { slot, table: area.table, class: area.class, place, key: plan.key(slot, place), now }
+        Target {
+            slot,
+            table: area.table,
+            class: area.class,
+            place,
+            key: plan.key(slot, place, now.salt),
+            now,
+        }
     }
 
     /// The value that belongs to a state of an own key or a claim.
@@ -41,19 +48,19 @@ impl Target {
 
     /// The verdict on what was seen in place of the known state.
     pub(crate) fn judge(&self, plan: &Plan, seen: Option<&[u8]>, what: &str) -> Result<(), Fault> {
-        if self.agrees(plan, self.now.state, seen) {
+        if self.agrees(plan, self.now.value, seen) {
             return Ok(());
         }
         let text = format!(
             "{what}: {}: known is {}, seen is {}",
             self.describe(plan),
-            describe_state(self.class, self.now.state),
+            describe_state(self.class, self.now.value),
             self.describe_value(seen)
         );
         Err(match (self.class, seen) {
             (Class::Lane, _) => Fault::Lost(text),
             (_, Some(seen)) if stamp_of(seen, &self.key).is_err() => Fault::Torn(text),
-            _ if self.now.state == 0 => Fault::Wrong(text),
+            _ if self.now.value == 0 => Fault::Wrong(text),
             _ => Fault::Lost(text),
         })
     }

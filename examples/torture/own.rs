@@ -4,7 +4,6 @@ use shf::{AnyUid, Exchange, Uid};
 
 use crate::control::now;
 use crate::fault::Fault;
-use crate::log::State;
 use crate::model::Target;
 use crate::plan::Area;
 use crate::statistics::Op;
@@ -22,8 +21,8 @@ const CHANGES: [(Op, u64, u64); 13] = [
     (Op::Update, 6, 6),
     (Op::PutByUid, 6, 6),
     (Op::RemoveByUid, 2, 6),
-    (Op::PutMany, 8, 2),
-    (Op::RemoveMany, 1, 4),
+    (Op::PutMany, 24, 8),
+    (Op::RemoveMany, 4, 16),
     (Op::FetchAdd, 1, 1),
 ];
 
@@ -42,7 +41,7 @@ impl Worker {
     }
 
     fn change_one(&mut self, t: &Target, op: Op) -> Result<(), Fault> {
-        let (stamp, there) = (self.next_stamp(), t.now.state != 0);
+        let (stamp, there) = (self.next_stamp(), t.now.value != 0);
         let value = t.value(&self.plan, stamp).unwrap_or_default();
         let wrong = |w: &Worker, text: &str| Err(Fault::Wrong(format!("{text}: {}", t.describe(&w.plan))));
         match op {
@@ -53,7 +52,7 @@ impl Worker {
                 self.done(t, stamp, uid.to_u32())
             }
             Op::Insert => {
-                let new = if there { t.now.state } else { stamp };
+                let new = if there { t.now.value } else { stamp };
                 let Some(inserted) = self.change(op, t, new, |table| table.insert(&t.key, &value))? else {
                     return Ok(());
                 };
@@ -92,10 +91,10 @@ impl Worker {
                 self.done(t, 0, 0)
             }
             _ => {
-                let known = t.value(&self.plan, t.now.state);
+                let known = t.value(&self.plan, t.now.value);
                 let guess = if self.random.one_in(2) { value } else { known.clone().unwrap_or(value) };
                 let equal = known.as_ref() == Some(&guess);
-                let new = if equal { 0 } else { t.now.state };
+                let new = if equal { 0 } else { t.now.value };
                 let Some(removed) = self.change(op, t, new, |table| table.remove_if_equal(&t.key, &guess))?
                 else {
                     return Ok(());
@@ -114,7 +113,7 @@ impl Worker {
 
     fn exchange(&mut self, t: &Target, op: Op) -> Result<(), Fault> {
         let stamp = self.next_stamp();
-        let (known, other) = (t.value(&self.plan, t.now.state), t.value(&self.plan, stamp));
+        let (known, other) = (t.value(&self.plan, t.now.value), t.value(&self.plan, stamp));
         let new = if self.random.one_in(if self.shrink { 2 } else { 6 }) { 0 } else { stamp };
         let desired = if new == 0 { None } else { other.clone() };
         if op == Op::Update {
@@ -140,7 +139,7 @@ impl Worker {
             1 => other,
             _ => known.clone(),
         };
-        let new = if expected == known { new } else { t.now.state };
+        let new = if expected == known { new } else { t.now.value };
         let Some(exchange) = self.change(op, t, new, |table| {
             table.compare_exchange(&t.key, expected.as_deref(), desired.as_deref())
         })?
@@ -170,7 +169,7 @@ impl Worker {
 
     /// An own value of another length than 8 is no counter; one of 8 bytes is left alone.
     fn not_a_counter(&mut self, t: &Target) -> Result<(), Fault> {
-        let Some(known) = t.value(&self.plan, t.now.state) else { return Ok(()) };
+        let Some(known) = t.value(&self.plan, t.now.value) else { return Ok(()) };
         if known.len() == 8 {
             return Ok(());
         }
@@ -195,7 +194,7 @@ impl Worker {
         let Some(uid) = self.call(Op::Uid, t.table, |table| table.checked_uid(&t.key))? else {
             return Ok(None);
         };
-        if uid.is_some() != (t.now.state != 0) {
+        if uid.is_some() != (t.now.value != 0) {
             let seen = self.call(Op::Get, t.table, |table| table.get(&t.key))?.flatten();
             t.judge(&self.plan, seen.as_deref(), "get after checked_uid")?;
             let text = format!("checked_uid found {uid:?}: {}", t.describe(&self.plan));
@@ -246,12 +245,12 @@ impl Worker {
 
     /// A batch of neighbours of `t`: mostly short, sometimes of several hundred.
     fn many(&mut self, area: &Area, t: &Target, op: Op) -> Result<(), Fault> {
-        let most = if self.random.one_in(20) { 400 } else { 32 };
+        let most = if self.random.one_in(3) { 400 } else { 48 };
         let count = (1 + self.random.index(most)).min(area.places.end - t.place);
         let new = if op == Op::PutMany { self.next_stamp() } else { 0 };
         let targets: Vec<Target> =
             (t.place..t.place + count).map(|place| self.target(place)).collect::<Result<_, _>>()?;
-        let there = targets.iter().filter(|t| t.now.state != 0).count();
+        let there = targets.iter().filter(|t| t.now.value != 0).count();
         let (mut keys, mut pairs) = (Vec::new(), Vec::new());
         for t in targets {
             match t.value(&self.plan, new) {
@@ -276,8 +275,7 @@ impl Worker {
         let mut states = Vec::with_capacity(done);
         for place in t.place..t.place + done {
             let before = self.log.state(place)?;
-            states
-                .push(State { state: new, uid: if new != 0 && before.state != 0 { before.uid } else { 0 } });
+            states.push((new, if new != 0 && before.value != 0 { before.uid } else { 0 }));
         }
         self.log.acknowledge(t.place, &states)?;
         self.log.settled()?;
@@ -300,11 +298,11 @@ impl Worker {
             }
             3 => {
                 let found = self.call(Op::Contains, t.table, |table| table.contains(&t.key))?;
-                if found == Some(t.now.state != 0) {
+                if found == Some(t.now.value != 0) {
                     return Ok(());
                 }
                 let text = format!("contains says {found:?}: {}", t.describe(&self.plan));
-                Err(if t.now.state != 0 { Fault::Lost(text) } else { Fault::Wrong(text) })
+                Err(if t.now.value != 0 { Fault::Lost(text) } else { Fault::Wrong(text) })
             }
             4 | 5 => self.read_by_uid(&t),
             _ => self.read_many(area, &t),
@@ -325,7 +323,7 @@ impl Worker {
             return Err(Fault::Lost(format!("uid found no key: {}", t.describe(&self.plan))));
         };
         // Now it is known, whoever forgot it.
-        self.done(t, t.now.state, plain.to_u32())
+        self.done(t, t.now.value, plain.to_u32())
     }
 
     fn read_many(&mut self, area: &Area, t: &Target) -> Result<(), Fault> {

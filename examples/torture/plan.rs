@@ -5,6 +5,9 @@
 //! own and adds to that alone; a `Claim` is inserted by the one slot that holds it, with a value that names it, and taken
 //! by that one; a `Free` key has any whole value. So of all but the last each slot knows exactly what must be there, from
 //! its log. What one slot knows about one key is a *place* of its log.
+//!
+//! Own keys meet in few of a table's 256 shards (`hot.rs` finds such keys): there they fill segment after segment, so
+//! that the index splits and doubles all the time, and a process that dies is missed soon.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,9 @@ use crate::values::{self, hash, word};
 
 /// Slots of workers, at most.
 pub(crate) const MOST_SLOTS: usize = 64;
+/// Own keys of a slot in a table, at most: a key of 4 bytes has 12 bits for their number, and 12 for the salt.
+pub(crate) const MOST_KEYS: u64 = 4096;
+pub(crate) const SALTS: u32 = 4096;
 /// Contended keys of each class in each table that has them.
 const LANES: usize = 16;
 const CLAIMS: usize = 32;
@@ -75,6 +81,8 @@ pub(crate) struct Name {
     /// Of an own key.
     pub(crate) slot: usize,
     pub(crate) index: usize,
+    /// Of an own key: chosen so that the key belongs to one of few shards.
+    pub(crate) salt: u32,
 }
 
 #[derive(Debug)]
@@ -98,7 +106,7 @@ impl Plan {
         let (mut areas, mut places) = (Vec::new(), 0);
         for (table, kind) in tables.iter().enumerate() {
             let counts = [
-                (Class::Own, if kind.cleared_by.is_some() { keys / 4 + 1 } else { keys }),
+                (Class::Own, keys),
                 (Class::Lane, if kind.counters { LANES } else { 0 }),
                 (Class::Claim, if kind.claims { CLAIMS } else { 0 }),
             ];
@@ -148,23 +156,20 @@ impl Plan {
         TableOptions::new().fixed(bytes(fixed.0), bytes(fixed.1))
     }
 
-    pub(crate) fn create(&self) -> shf::Result<()> {
-        (0..self.tables.len()).try_for_each(|table| self.options(table).create(self.path(table)).map(drop))
-    }
-
-    pub(crate) fn open(&self) -> shf::Result<Vec<Table>> {
-        (0..self.tables.len()).map(|table| self.options(table).open(self.path(table))).collect()
+    pub(crate) fn open(&self, table: usize) -> shf::Result<Table> {
+        self.options(table).open(self.path(table))
     }
 
     /// The key at a place of this slot.
-    pub(crate) fn key(&self, slot: usize, place: usize) -> Vec<u8> {
+    pub(crate) fn key(&self, slot: usize, place: usize, salt: u32) -> Vec<u8> {
         let area = self.area(place);
         let index = place - area.places.start;
         let name = match area.class {
             Class::Lane => {
-                Name { class: Class::Lane, slot: 0, index: index + LANES * (slot / LANES_IN_WORD) }
+                let index = index + LANES * (slot / LANES_IN_WORD);
+                Name { class: Class::Lane, slot: 0, index, salt }
             }
-            class => Name { class, slot: if class == Class::Own { slot } else { 0 }, index },
+            class => Name { class, slot: if class == Class::Own { slot } else { 0 }, index, salt },
         };
         self.key_of(area.table, name)
     }
@@ -172,10 +177,11 @@ impl Plan {
     /// Fixed lengths: the name, and bytes made from it up to the length. Variable: a length made from it, too.
     pub(crate) fn key_of(&self, table: usize, name: Name) -> Vec<u8> {
         let (class, slot, index) = (name.class as u64, name.slot as u64, name.index as u64);
+        let salt = u64::from(name.salt);
         if let Some((4, _)) = self.tables[table].fixed {
-            return (class << 30 | slot << 24 | index).to_le_bytes()[..4].to_vec();
+            return (class << 30 | slot << 24 | salt << 12 | index).to_le_bytes()[..4].to_vec();
         }
-        let mut key = (class << 56 | slot << 48 | index).to_le_bytes().to_vec();
+        let mut key = (class << 56 | slot << 48 | salt << 24 | index).to_le_bytes().to_vec();
         let mut bytes = crate::random::Random(hash(&key, 7));
         let length = match self.tables[table].fixed {
             Some((length, _)) => length,
@@ -192,15 +198,17 @@ impl Plan {
     /// The name in a key; `None`: nobody puts such a key.
     pub(crate) fn name_of(&self, table: usize, key: &[u8]) -> Option<Name> {
         let number = word(key);
-        let (class, slot, index) = if key.len() == 4 {
-            (number >> 30, number >> 24 & 63, number & 0xff_ffff)
+        let (class, slot, salt, index) = if key.len() == 4 {
+            (number >> 30, number >> 24 & 63, number >> 12 & 0xfff, number & 0xfff)
         } else {
-            (number >> 56, number >> 48 & 255, number & 0xffff_ffff_ffff)
+            (number >> 56, number >> 48 & 255, number >> 24 & 0xff_ffff, number & 0xff_ffff)
         };
         let class = [Class::Own, Class::Lane, Class::Claim, Class::Free]
             .into_iter()
             .find(|&each| each as u64 & if key.len() == 4 { 3 } else { 255 } == class)?;
-        let name = Name { class, slot: usize::try_from(slot).ok()?, index: usize::try_from(index).ok()? };
+        let salt = u32::try_from(salt).ok()?;
+        let name =
+            Name { class, slot: usize::try_from(slot).ok()?, index: usize::try_from(index).ok()?, salt };
         (name.slot < self.slots && self.key_of(table, name) == key).then_some(name)
     }
 

@@ -38,6 +38,7 @@ pub(crate) fn print(driver: &Driver<'_>, args: &Args) -> Result<bool, AnyError> 
     for (name, kind) in [
         ("after kills", Wait::AfterKills),
         ("beside stops", Wait::BesideStops),
+        ("but for cores", Wait::Running),
         ("killed in it", Wait::Unfinished),
         ("whole tables", Wait::Whole),
         ("no call", Wait::Outside),
@@ -56,8 +57,7 @@ pub(crate) fn print(driver: &Driver<'_>, args: &Args) -> Result<bool, AnyError> 
         thousands(all.partial_walks),
         all.full_walks
     );
-    let longest = [Wait::AfterKills, Wait::Unfinished].map(|kind| all.longest[kind as usize].nanoseconds);
-    let longest = Duration::from_nanos(longest[0].max(longest[1]));
+    let longest = Duration::from_nanos(all.longest[Wait::Running as usize].nanoseconds);
     let waited = longest > Duration::from_millis(args.max_wait);
     if waited {
         eprintln!("torture: an operation took longer than {} ms", args.max_wait);
@@ -86,12 +86,16 @@ fn print_wait(driver: &Driver<'_>, all: &Statistics, name: &str, kind: Wait) {
     }
     let op = statistics::name(usize::try_from(op).unwrap_or(usize::MAX));
     let of = match kind {
+        Wait::Running => format!(
+            "{op} in table {}; after kills, without the time that it was ready but had no core",
+            driver.table_name(table)
+        ),
         Wait::Unfinished => {
             format!("{op} in table {}, so long until its process was killed", driver.table_name(table))
         }
         Wait::Outside => String::from("between two operations: the machine's own pause"),
         _ => format!(
-            "{op} in table {}, up to {} of it not running though ready",
+            "{op} in table {}, {} of it ready but without a core",
             driver.table_name(table),
             ms(not_running)
         ),
@@ -108,7 +112,7 @@ fn summary(driver: &Driver<'_>, all: &Statistics, counts: &Counts, kills: f64) {
     let verdicts = driver.verdicts;
     println!(
         "# total: {} processes killed, {kills:.0} a second, {} stopped; {} operations, {} recoveries, {} full \
-         comparisons; longest wait of a survivor {} after kills, {} beside stopped processes, {} outside of calls; \
+         comparisons; longest wait of a survivor {} after kills ({} but for want of a core), {} beside stopped processes, {} outside of calls; \
          {} lost, {} torn, {} wrong, {} failed",
         thousands(counts.kills),
         thousands(counts.stops),
@@ -116,6 +120,7 @@ fn summary(driver: &Driver<'_>, all: &Statistics, counts: &Counts, kills: f64) {
         thousands(counts.recoveries),
         counts.comparisons,
         ms(all.longest[Wait::AfterKills as usize].nanoseconds),
+        ms(all.longest[Wait::Running as usize].nanoseconds),
         ms(all.longest[Wait::BesideStops as usize].nanoseconds),
         ms(all.longest[Wait::Outside as usize].nanoseconds),
         verdicts.lost,

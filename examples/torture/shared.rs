@@ -16,7 +16,7 @@ impl Worker {
     /// Adds to the slot's own byte of a counter, which must be as the slot left it, whatever the others do beside.
     pub(crate) fn change_lane(&mut self, area: &Area) -> Result<(), Fault> {
         let t = self.pick(area)?;
-        let before = t.now.state;
+        let before = t.now.value;
         // Up to 200, and back to 0: no carry ever reaches the neighbour's byte.
         let new = if before < 200 { before + 1 + self.random.below(40) } else { 0 };
         match self.random.below(8) {
@@ -82,7 +82,7 @@ impl Worker {
         let t = self.pick(area)?;
         let stamp = self.next_stamp();
         let mine = t.value(&self.plan, stamp).unwrap_or_default();
-        if t.now.state == 0 {
+        if t.now.value == 0 {
             let Some(inserted) = self.change(Op::Insert, &t, stamp, |table| table.insert(&t.key, &mine))?
             else {
                 return Ok(());
@@ -92,7 +92,7 @@ impl Worker {
                 Inserted::Existing(_) => Ok(self.log.settled()?),
             };
         }
-        let known = t.value(&self.plan, t.now.state).unwrap_or_default();
+        let known = t.value(&self.plan, t.now.value).unwrap_or_default();
         match self.random.below(6) {
             0 => {
                 let seen = self.call(Op::Get, t.table, |table| table.get(&t.key))?.flatten();
@@ -132,6 +132,9 @@ impl Worker {
 
     /// Anything, with a key for which all that can be known is that its value is whole.
     pub(crate) fn change_free(&mut self, table: usize) -> Result<(), Fault> {
+        if self.random.one_in(6) {
+            return self.free_burst(table);
+        }
         let key = self.free_key(table);
         let stamp = self.next_stamp();
         let value = self.plan.value(table, Class::Free, &key, stamp);
@@ -200,6 +203,37 @@ impl Worker {
         self.whole(table, &key, seen.as_deref())
     }
 
+    /// Many changes in a row, with values made before: so a process that is killed is mostly in a call.
+    fn free_burst(&mut self, table: usize) -> Result<(), Fault> {
+        let stamp = self.next_stamp();
+        self.log.intend(0, 0, 0, 0, now())?;
+        let pairs: Vec<(Vec<u8>, Vec<u8>)> = (0..8)
+            .map(|_| {
+                let key = self.free_key(table);
+                let value = self.plan.value(table, Class::Free, &key, stamp);
+                (key, value)
+            })
+            .collect();
+        for _ in 0..80 {
+            let choice = self.random.next();
+            let (key, value) = &pairs[self.random.index(pairs.len())];
+            match choice % 8 {
+                0..3 => drop(self.call(Op::Put, table, |table| table.put(key, value))?),
+                3 => drop(self.call(Op::Insert, table, |table| table.insert(key, value))?),
+                4 | 5 => drop(self.call(Op::Remove, table, |table| table.remove(key))?),
+                6 => {
+                    let seen = self.call(Op::Take, table, |table| table.take(key))?.flatten();
+                    self.whole(table, key, seen.as_deref())?;
+                }
+                _ => {
+                    let seen = self.call(Op::Replace, table, |table| table.replace(key, value))?.flatten();
+                    self.whole(table, key, seen.as_deref())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn free_by_uid(&mut self, table: usize, key: &[u8], value: &[u8]) -> Result<(), Fault> {
         let uid = self.call(Op::Uid, table, |table| table.checked_uid(key))?.flatten();
         let Some(uid) = uid else { return Ok(()) };
@@ -241,7 +275,7 @@ impl Worker {
 
     fn free_key(&mut self, table: usize) -> Vec<u8> {
         let index = self.random.index(FREE);
-        self.plan.key_of(table, Name { class: Class::Free, slot: 0, index })
+        self.plan.key_of(table, Name { class: Class::Free, slot: 0, index, salt: 0 })
     }
 
     /// A value of a key that others change: nothing, or whole and of this key.

@@ -90,6 +90,8 @@ pub(crate) enum Wait {
     AfterKills,
     /// A process, perhaps this one, was stopped at some time of it.
     BesideStops,
+    /// After kills, the long ones, without the time that the process stood ready to run but did not.
+    Running,
     /// Of a process that was killed in it, while no process was stopped.
     Unfinished,
     /// A call that goes over a whole table; or opening one.
@@ -97,7 +99,7 @@ pub(crate) enum Wait {
     /// Between two operations, outside of any call: what the machine's scheduler takes by itself.
     Outside,
 }
-pub(crate) const WAITS: usize = 5;
+pub(crate) const WAITS: usize = 6;
 /// Four steps for each power of two.
 const STEPS: usize = 160;
 
@@ -107,8 +109,7 @@ pub(crate) struct Longest {
     pub(crate) nanoseconds: u64,
     pub(crate) op: u64,
     pub(crate) table: u64,
-    /// How long the process stood ready to run, but did not, since it last looked: at least this much of the wait, or all
-    /// of it, may be that.
+    /// So long of it the process stood ready to run, but did not.
     pub(crate) not_running: u64,
 }
 

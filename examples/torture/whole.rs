@@ -6,7 +6,6 @@ use shf::{Position, SHARDS, Table};
 
 use crate::control::now;
 use crate::fault::Fault;
-use crate::log::State;
 use crate::model::hex;
 use crate::plan::{Area, Class};
 use crate::statistics::Op;
@@ -18,7 +17,7 @@ impl Worker {
         match self.random.below(40) {
             0..16 => self.walk_a_part(table, false),
             16..18 => self.walk_all(area),
-            18..22 => self.clear(),
+            18..22 => self.clear(table),
             22..26 => {
                 self.call(Op::Len, table, Table::len)?;
                 Ok(())
@@ -52,23 +51,17 @@ impl Worker {
 
     fn open_again(&mut self, table: usize) -> Result<(), Fault> {
         let start = now();
-        // First the old one: so the last handle closes now and then.
-        let path = self.plan.path(table);
-        let options = self.plan.options(table);
         if self.random.one_in(2) {
-            self.tables[table] = options.open(path)?;
-        } else {
-            let other = self.tables[usize::from(table == 0)].clone();
-            drop(std::mem::replace(&mut self.tables[table], other));
-            self.tables[table] = options.open(path)?;
+            self.tables[table] = None; // first the old one: so the last handle closes now and then
         }
+        self.tables[table] = Some(self.plan.open(table)?);
         self.measured(Op::Open, table, start, now())
     }
 
     /// The same reads through a handle that cannot write.
     fn open_read_only(&mut self, table: usize) -> Result<(), Fault> {
         let reader = self.plan.options(table).read_only(true).open(self.plan.path(table))?;
-        let writer = std::mem::replace(&mut self.tables[table], reader);
+        let writer = self.tables[table].replace(reader);
         let result = self.walk_a_part(table, true);
         self.tables[table] = writer;
         result
@@ -80,7 +73,7 @@ impl Worker {
         let first = u32::try_from(self.random.below(u64::from(SHARDS))).unwrap_or(0);
         let mut seen = HashSet::new();
         if self.random.one_in(2) {
-            let entries = self.tables[table].iter_shards(first..first + 8);
+            let entries = self.table(table)?.iter_shards(first..first + 8);
             for entry in entries {
                 match entry {
                     Err(shf::Error::Busy(_)) if read_only => break, // the only way out of a read beside writers
@@ -92,7 +85,7 @@ impl Worker {
             }
         } else {
             let (mut key, mut value) = (Vec::new(), Vec::new());
-            let mut cursor = self.tables[table].cursor_at(Position::of_shard(first));
+            let mut cursor = self.table(table)?.cursor_at(Position::of_shard(first));
             let end = Position::of_shard(first + 4);
             while cursor.position() < end {
                 match cursor.next_into(&mut key, &mut value) {
@@ -105,7 +98,7 @@ impl Worker {
                 }
                 if self.random.one_in(100) {
                     let position = Position::from_u64(cursor.position().to_u64());
-                    cursor = self.tables[table].cursor_at(position);
+                    cursor = self.table(table)?.cursor_at(position);
                 }
             }
         }
@@ -117,12 +110,12 @@ impl Worker {
     fn walk_all(&mut self, area: &Area) -> Result<(), Fault> {
         let start = now();
         let mut seen = HashSet::new();
-        for entry in &self.tables[area.table].clone() {
+        for entry in &self.table(area.table)? {
             let entry = entry?;
             self.entry(area.table, &entry.key, &entry.value, entry.uid.to_u32(), &mut seen)?;
         }
         for place in area.places.clone() {
-            if self.log.state(place)?.state != 0 && !seen.contains(&place) {
+            if self.log.state(place)?.value != 0 && !seen.contains(&place) {
                 let t = self.target(place)?;
                 return Err(Fault::Lost(format!("a walk did not see {}", t.describe(&self.plan))));
             }
@@ -147,6 +140,10 @@ impl Worker {
             (Class::Lane, _) if value.len() == 8 => Ok(()),
             (Class::Own, Some(place)) if name.slot == self.slot => {
                 let t = self.target(place)?;
+                if t.key != key {
+                    let name = self.plan.tables[table].name;
+                    return Err(Fault::Wrong(format!("table {name}: a walk saw key {}, nobody's", hex(key))));
+                }
                 t.judge(&self.plan, Some(value), "a walk saw")?;
                 if t.now.uid != 0 && t.now.uid != uid {
                     let text = format!("a walk saw UID {uid} of {}", t.describe(&self.plan));
@@ -161,22 +158,17 @@ impl Worker {
         }
     }
 
-    /// Clears the table that is this slot's to clear, if there is one.
-    fn clear(&mut self) -> Result<(), Fault> {
-        let mine: Vec<usize> = (0..self.plan.tables.len())
-            .filter(|&table| self.plan.tables[table].cleared_by == Some(self.slot))
-            .collect();
-        for table in mine {
-            let places = self.plan.own_area(table).places.clone();
-            self.log.intend(Op::Clear as usize, places.start, places.len(), 0, now())?;
-            if self.call(Op::Clear, table, Table::clear)?.is_none() {
-                self.settle()?; // it gave up on a lock: some shards may be cleared
-                continue;
-            }
-            let states = vec![State::default(); places.len()];
-            self.log.acknowledge(places.start, &states)?;
-            self.log.settled()?;
+    /// Clears the table, if it is this slot's to clear.
+    pub(crate) fn clear(&mut self, table: usize) -> Result<(), Fault> {
+        if self.plan.tables[table].cleared_by != Some(self.slot) {
+            return Ok(());
         }
-        Ok(())
+        let places = self.plan.own_area(table).places.clone();
+        self.log.intend(Op::Clear as usize, places.start, places.len(), 0, now())?;
+        if self.call(Op::Clear, table, Table::clear)?.is_none() {
+            return self.settle(); // it gave up on a lock: some shards may be cleared
+        }
+        self.log.acknowledge(places.start, &vec![(0, 0); places.len()])?;
+        Ok(self.log.settled()?)
     }
 }

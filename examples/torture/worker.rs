@@ -5,13 +5,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use shf::Table;
 
 use crate::control::{Control, now};
 use crate::fault::Fault;
-use crate::log::{Log, State};
+use crate::log::Log;
 use crate::model::Target;
 use crate::plan::{Area, Class, Plan, lane_of};
 use crate::random::Random;
@@ -21,16 +22,17 @@ use crate::statistics::{Op, Statistics, Wait};
 const LONG_NS: u64 = 500_000;
 /// No table has this value: what it is compared with is looked at under the lock, and not changed.
 const NO_VALUE: &[u8] = &[0xee; 77];
-/// How often the statistics are written.
-const FLUSH_NS: u64 = 30_000_000;
+/// How often the statistics are written: what a process counts after that dies with it.
+const FLUSH_NS: u64 = 1_000_000;
 /// The places that a process mostly works on, of each area.
-const WINDOW: usize = 2048;
+const WINDOW: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) slot: usize,
     pub(crate) plan: Plan,
-    pub(crate) tables: Vec<Table>,
+    /// Opened when first used.
+    pub(crate) tables: Vec<Option<Table>>,
     pub(crate) log: Log,
     pub(crate) random: Random,
     pub(crate) statistics: Statistics,
@@ -68,7 +70,7 @@ pub(crate) fn findings(folder: &Path, slot: usize) -> std::path::PathBuf {
 
 impl Worker {
     fn open(plan: Plan, slot: usize, seed: u64) -> Result<Worker, Fault> {
-        let tables = plan.open()?;
+        let tables = vec![None; plan.tables.len()];
         let log = Log::open(&plan.folder, slot, plan.places)?;
         let control = Control::open(&plan.folder)?;
         let statistics = Statistics::from_bytes(&log.read_statistics()?);
@@ -95,7 +97,15 @@ impl Worker {
     fn work(&mut self) -> Result<(), Fault> {
         self.waited_until_death()?;
         self.settle()?;
-        let areas: Vec<Area> = self.plan.areas_of(self.slot).cloned().collect();
+        // Two tables in a life: opening and touching more of them would be most of it.
+        let mut tables =
+            [self.random.index(self.plan.tables.len()), self.random.index(self.plan.tables.len())];
+        let to_clear = self.plan.tables.iter().position(|table| table.cleared_by == Some(self.slot));
+        if let (Some(table), true) = (to_clear, self.random.one_in(2)) {
+            tables[0] = table;
+        }
+        let areas: Vec<Area> =
+            self.plan.areas_of(self.slot).filter(|area| tables.contains(&area.table)).cloned().collect();
         let own: Vec<&Area> = areas.iter().filter(|area| area.class == Class::Own).collect();
         for round in 0u64.. {
             if round % 64 == 0 {
@@ -104,24 +114,44 @@ impl Worker {
                 if words.halt != 0 {
                     break;
                 }
+            }
+            if round % 8 == 7 {
                 self.flush(false)?;
             }
-            let area = own[self.random.index(own.len())];
-            match self.random.below(8000) {
-                0..4800 => self.change_own(area)?,
-                4800..6000 => self.read_own(area)?,
-                6000..7990 => {
-                    let area = &areas[self.random.index(areas.len())];
-                    match (area.class, self.random.one_in(3)) {
-                        (Class::Lane, false) => self.change_lane(area)?,
-                        (Class::Claim, false) => self.change_claim(area)?,
-                        _ => self.change_free(area.table)?,
-                    }
+            let choice = self.random.below(8000);
+            if own.is_empty() || (6000..7980).contains(&choice) {
+                let table = tables[self.random.index(2)];
+                let area = areas.get(self.random.index(areas.len().max(1)));
+                match area {
+                    Some(area) if area.class == Class::Lane => self.change_lane(area)?,
+                    Some(area) if area.class == Class::Claim => self.change_claim(area)?,
+                    _ => self.change_free(table)?,
                 }
+                continue;
+            }
+            let area = own[self.random.index(own.len())];
+            match choice {
+                0..4960 => self.change_own(area)?,
+                4960..5000 => self.clear(area.table)?,
+                5000..6000 => self.read_own(area)?,
                 _ => self.whole_table(area)?,
             }
         }
         self.flush(true)
+    }
+
+    pub(crate) fn table(&mut self, table: usize) -> Result<Table, Fault> {
+        if let Some(handle) = &self.tables[table] {
+            return Ok(handle.clone());
+        }
+        let start = now();
+        // Some give up on the lock of a stopped process soon, others wait for it.
+        let patience = if self.random.one_in(2) { 100 } else { 10_000 };
+        let options = self.plan.options(table).lock_timeout(Duration::from_millis(patience));
+        let handle = options.open(self.plan.path(table))?;
+        self.tables[table] = Some(handle.clone());
+        self.measured(Op::Open, table, start, now())?;
+        Ok(handle)
     }
 
     // ---- calls and their times ----------------------------------------------------------------------------
@@ -133,8 +163,9 @@ impl Worker {
         table: usize,
         f: impl FnOnce(&Table) -> shf::Result<T>,
     ) -> Result<Option<T>, Fault> {
+        let handle = self.table(table)?;
         let start = now();
-        let result = f(&self.tables[table]);
+        let result = f(&handle);
         let end = now();
         self.measured(op, table, start, end)?;
         match result {
@@ -149,9 +180,9 @@ impl Worker {
     }
 
     pub(crate) fn measured(&mut self, op: Op, table: usize, start: u64, end: u64) -> Result<(), Fault> {
-        let (outside, took) = (start - self.left, end - start);
+        let (outside, took) = (start.saturating_sub(self.left), end - start);
         let mut kind = if op.is_of_one_key() { Wait::AfterKills } else { Wait::Whole };
-        let mut stops = false;
+        let (mut stops, mut not_running) = (false, 0);
         if took.max(outside) >= LONG_NS {
             let words = self.control.read()?;
             let since = if took >= LONG_NS { start } else { self.left };
@@ -159,15 +190,18 @@ impl Worker {
             if stops && op.is_of_one_key() {
                 kind = Wait::BesideStops;
             }
+            let counted = self.read_not_running()?;
+            let since = counted - std::mem::replace(&mut self.not_running, counted);
+            not_running = since.saturating_sub(outside).min(took);
         }
         self.statistics.ops[op as usize] += 1;
         self.statistics.inside += took;
         let mut news = self.statistics.add(kind, op as usize, table, took) && took >= LONG_NS;
         if news {
-            let not_running = self.read_not_running()?;
-            let before = std::mem::replace(&mut self.not_running, not_running);
-            let longest = &mut self.statistics.longest[kind as usize];
-            longest.not_running = (self.not_running - before).min(took);
+            self.statistics.longest[kind as usize].not_running = not_running;
+        }
+        if kind == Wait::AfterKills && took >= LONG_NS {
+            news |= self.statistics.add(Wait::Running, op as usize, table, took - not_running);
         }
         if !stops {
             news |= self.statistics.add(Wait::Outside, op as usize, table, outside) && outside >= LONG_NS;
@@ -203,7 +237,7 @@ impl Worker {
         if intent.count == 0 || killed <= intent.started || intent.op >= Op::Walk as usize {
             return Ok(());
         }
-        if self.log.state(intent.first)?.state == intent.new {
+        if self.log.state(intent.first)?.value == intent.new {
             return Ok(()); // acknowledged
         }
         let words = self.control.read()?;
@@ -225,7 +259,7 @@ impl Worker {
         for place in intent.first..intent.first + intent.count {
             let target = self.target(place)?;
             let seen = self.look(&target)?;
-            let old = target.agrees(&self.plan, target.now.state, seen.as_deref());
+            let old = target.agrees(&self.plan, target.now.value, seen.as_deref());
             let new = target.agrees(&self.plan, intent.new, seen.as_deref());
             if !old && !new {
                 let what = format!("after a death in {}", crate::statistics::name(intent.op));
@@ -240,9 +274,9 @@ impl Worker {
                     target.describe(&self.plan)
                 )));
             }
-            let state = if new { intent.new } else { target.now.state };
-            let uid = if state != 0 && target.now.state != 0 { target.now.uid } else { 0 };
-            states.push(State { state, uid });
+            let state = if new { intent.new } else { target.now.value };
+            let uid = if state != 0 && target.now.value != 0 { target.now.uid } else { 0 };
+            states.push((state, uid));
         }
         if done + undone > 0 {
             let kind = if undone == 0 { 1 } else { 2 * usize::from(done > 0) };
@@ -317,16 +351,16 @@ impl Worker {
 
     /// The change is done. `uid` 0: the call did not tell it.
     pub(crate) fn done(&mut self, target: &Target, state: u64, uid: u32) -> Result<(), Fault> {
-        let known = if target.now.state == 0 { 0 } else { target.now.uid };
+        let known = if target.now.value == 0 { 0 } else { target.now.uid };
         if known != 0 && uid != 0 && known != uid {
             return Err(Fault::Wrong(format!("{} has UID {uid} now", target.describe(&self.plan))));
         }
         let uid = if state == 0 { 0 } else { known.max(uid) };
-        Ok(self.log.acknowledge(target.place, &[State { state, uid }])?)
+        Ok(self.log.acknowledge(target.place, &[(state, uid)])?)
     }
 
     pub(crate) fn lane_must_be(&self, target: &Target, counter: &[u8], what: &str) -> Result<(), Fault> {
-        if lane_of(counter, self.slot) == target.now.state {
+        if lane_of(counter, self.slot) == target.now.value {
             return Ok(());
         }
         target.judge(&self.plan, Some(counter), what)
