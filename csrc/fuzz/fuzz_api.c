@@ -66,20 +66,20 @@ static const char *any_path(struct input *in) {
     default: return temp_path("t");
     }
 }
-static void set(unsigned i, int rc, struct shf_table *t) {
-    CHECK(rc == SHF_OK ? t != NULL : t == NULL && rc < 0);
-    if (rc == SHF_OK) handle[i] = t;
-}
 static void open_one(struct input *in, unsigned i) {
     struct shf_table_options o = options(in);
     const struct shf_table_options *given = take_byte(in) % 8 ? &o : NULL;
     struct shf_table *t = NULL;
     unsigned how = take_byte(in), other = take_byte(in) % HANDLES;
     if (handle[i]) return;
-    if (how < 80) set(i, known(shf_table_open(any_path(in), how < 8 ? number32(in) : how % 8, given, &t)), t);
-    else if (how < 120) set(i, known(shf_table_anonymous(how % 16 ? "fuzz" : how == 112 ? any_path(in) : NULL, given, &t)), t);
-    else if (how < 240) set(i, known(shf_table_from_fd(handle[other] ? shf_table_fd(handle[other]) : (int)number32(in) % 2 - 1, given, &t)), t);
-    else known(shf_table_open("x", 0, given, NULL));
+    const char *path = how < 80 ? any_path(in) : NULL;
+    int rc;
+    if (how < 80) rc = shf_table_open(path, how < 8 ? number32(in) : how % 8, given, &t);
+    else if (how < 120) rc = shf_table_anonymous(how % 16 ? "fuzz" : how == 112 ? any_path(in) : NULL, given, &t);
+    else if (how < 240) rc = shf_table_from_fd(handle[other] ? shf_table_fd(handle[other]) : (int)(take_byte(in) % 2) - 1, given, &t);
+    else rc = shf_table_open("x", 0, given, NULL);
+    CHECK(known(rc) == SHF_OK ? t != NULL : t == NULL && rc < 0);
+    handle[i] = t;
 }
 
 struct context {
