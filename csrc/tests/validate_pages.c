@@ -508,6 +508,36 @@ TEST(sweep_without_a_lock) {
     }
 }
 
+/* A run beyond what this handle can see is left to a handle that can: its entry stays. */
+static void leave_a_long_run(void *arg) {
+    struct fake f;
+    uint32_t page, entry;
+    REQUIRE_EQ_INT(fake_open(&f, arg, 0), SHF_OK);
+    REQUIRE_EQ_INT(begin(&f, 0, 4000, &page, &entry), SHF_OK);
+    raise(SIGKILL);
+}
+TEST(sweep_beyond_reach) {
+    if (test_threads_only()) return;
+    char path[200];
+    struct fake f, other;
+    snprintf(path, sizeof path, "%s", temp_path("r"));
+    REQUIRE_EQ_INT(fake_open(&f, path, 0), SHF_OK);
+    REQUIRE_EQ_INT(shf__pages_grow(&f.pages, 8), SHF_OK); /* room for the pending page within reach */
+    size_t all = f.region.reserved;
+    f.region.reserved = atomic_load(&f.region.size); /* as if it had got no more address space */
+    REQUIRE_EQ_INT(run_child(leave_a_long_run, path, 10000), CHILD_KILLED(SIGKILL));
+    for (int i = 0; i < 2; i++) CHECK_EQ_INT(shf__registry_sweep(&f.registry, 1), SHF_ERR_ADDRESS_SPACE);
+    for (uint32_t s = 0; s < FAKE_SHARDS; s++) CHECK_EQ_INT(atomic_load(&fake_shard(&f, s)->word), 0);
+    REQUIRE_EQ_INT(fake_open(&other, path, 0), SHF_OK); /* sweeps as it attaches */
+    CHECK_EQ_INT(pending_pages(&other), 0);
+    CHECK_EQ_INT(fake_verify(&other).taken, 0);
+    CHECK(fake_verify(&other).longest >= 4000);
+    CHECK_EQ_INT(shf__registry_sweep(&f.registry, 1), SHF_OK);
+    fake_close(&other);
+    f.region.reserved = all;
+    fake_close(&f);
+}
+
 /* ---- the map beyond its first middle page, and with holes ---- */
 
 /* A file said to be `pages` long, sparse: one FIXED run from its old end on. Returns that run's page. */
