@@ -30,6 +30,7 @@ struct board { /* shared with the children */
     _Atomic uint64_t checked[KNOWN];
 };
 static struct board *board;
+static uint64_t total_read, total_written; /* of all tests that ran */
 
 struct worker {
     struct shf_table *t;
@@ -191,6 +192,7 @@ TEST(known_keys_beside_growth) {
         else CHECK_EQ_INT(wait_child(pid, 20000), 0);
         pthread_join(clock, NULL);
         read += board->read, written += board->written, lost += board->lost;
+        total_read += board->read, total_written += board->written;
         CHECK_EQ_INT(board->lost, 0);
         CHECK_EQ_INT(board->torn, 0);
         if (rounds < SHAPES || board->lost) table_clean(t);
@@ -294,6 +296,7 @@ TEST(owners_and_watchers) {
             if (!processes) run_group(t, &g[0]);
             for (int i = 0; processes && i < 2; i++) CHECK_EQ_INT(wait_child(pid[i], 20000), 0);
             pthread_join(clock, NULL);
+            total_read += board->read, total_written += board->written;
             printf("# %s, %s: %llu thousand read, %llu thousand changed\n", s->name, processes ? "processes" : "threads",
                    (unsigned long long)board->read / 1000, (unsigned long long)board->written / 1000);
             CHECK_EQ_INT(board->lost, 0);
@@ -303,6 +306,11 @@ TEST(owners_and_watchers) {
             shf_table_close(t);
         }
     }
+}
+
+TEST(total) {
+    printf("# total: %llu thousand keys read in batches beside %llu thousand put; 0 torn, 0 lost, 0 backwards unless a test failed\n",
+           (unsigned long long)total_read / 1000, (unsigned long long)total_written / 1000);
 }
 
 int main(int argc, char **argv) { return run(argc, argv); }

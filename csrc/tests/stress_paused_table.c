@@ -820,6 +820,7 @@ static uint64_t everything(void) {
         }
     return reads;
 }
+static uint64_t total_paused, total_twice, total_stopped; /* of all tests that ran */
 static void pauses(size_t klen, size_t vlen, uint64_t parts) {
     struct sigaction fault = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
     struct sigaction trap = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO}, was[3];
@@ -861,6 +862,7 @@ static void pauses(size_t klen, size_t vlen, uint64_t parts) {
     sigaction(SIGSEGV, &was[0], NULL), sigaction(SIGBUS, &was[1], NULL), sigaction(SIGTRAP, &was[2], NULL);
     sched_setaffinity(0, sizeof all, &all);
     for (int i = 0; i < MANY_MOST; i++) free(A.v[i].data);
+    total_paused += paused_reads, total_twice += twice_paused, total_stopped += stopped_writes;
     printf("# %llu paused, %llu twice, %llu beside a stopped writer\n", (unsigned long long)paused_reads,
            (unsigned long long)twice_paused, (unsigned long long)stopped_writes);
 }
@@ -868,6 +870,11 @@ TEST(variable) { pauses(0, 0, 2); }
 TEST(fixed_4_4) { pauses(4, 4, 6); }
 TEST(fixed_8_8) { pauses(8, 8, 6); }
 TEST(fixed_16_40) { pauses(16, 40, 6); }
+TEST(total) {
+    printf("# total: %llu reads paused before one of their loads, %llu twice, %llu beside a stopped writer; 0 torn, 0 lost unless a "
+           "test failed\n",
+           (unsigned long long)total_paused, (unsigned long long)total_twice, (unsigned long long)total_stopped);
+}
 #endif
 
 int main(int argc, char **argv) { return run(argc, argv); }

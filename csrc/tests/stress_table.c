@@ -22,6 +22,7 @@ struct board { /* shared with the children */
     _Atomic uint64_t intended[WORKERS][OWNED], acked[WORKERS][OWNED]; /* torture: stamps */
 };
 static struct board *board;
+static uint64_t total_ops, total_stops, total_kills; /* of all tests that ran */
 
 struct worker {
     struct shf_table *t;
@@ -91,6 +92,7 @@ static void run_workers(const char *name, struct shf_table *t, void (*fn)(struct
             board->stop = 1;
             for (int i = 0; i < 2; i++) CHECK_EQ_INT(wait_child(p[i], 30000), 0);
         }
+        total_ops += board->ops - before;
         printf("# %s: %llu thousand operations, %llu torn, %llu lost\n", mode ? "processes" : "threads  ",
                (unsigned long long)(board->ops - before) / 1000, (unsigned long long)board->torn,
                (unsigned long long)board->lost);
@@ -375,6 +377,7 @@ TEST(stopped_readers) {
     CHECK_EQ_INT(wait_child(reader, 20000), 0);
     CHECK_EQ_INT(wait_child(writers, 20000), 0);
     CHECK_EQ_INT(board->torn, 0);
+    total_ops += board->ops + board->reads, total_stops += stops;
     printf("# stopped %llu times, %llu reads\n", (unsigned long long)stops, (unsigned long long)board->reads);
     table_clean(t);
     shf_table_close(t);
@@ -462,6 +465,7 @@ TEST(killed_writers) {
     CHECK_EQ_INT(board->torn, 0);
     CHECK_EQ_INT(board->lost, 0);
     struct shf_table_stats s = table_stats(t);
+    total_ops += board->ops, total_kills += kills;
     printf("# %llu killed, %llu thousand operations, %llu recoveries, slowest of the survivor %.1f ms\n",
            (unsigned long long)kills, (unsigned long long)board->ops / 1000, (unsigned long long)s.recoveries,
            (double)slowest / 1e6);
@@ -565,6 +569,12 @@ TEST(soak_of_updates) {
         shf_table_close(t);
         CHECK_EQ_INT(shf_unlink(temp_path("a")), SHF_OK);
     }
+}
+
+TEST(total) {
+    printf("# total: %llu thousand operations of threads and processes at once, %llu processes killed, readers stopped %llu times; "
+           "0 torn, 0 lost unless a test failed\n",
+           (unsigned long long)total_ops / 1000, (unsigned long long)total_kills, (unsigned long long)total_stops);
 }
 
 int main(int argc, char **argv) { return run(argc, argv); }
