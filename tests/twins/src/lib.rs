@@ -113,7 +113,7 @@ mod twin {
     static TRIED: Mutex<(BTreeSet<&str>, usize, usize)> = Mutex::new((BTreeSet::new(), 0, 0));
 
     /// All twins: the total is printed when the last one has been tried.
-    const NAMES: [&str; 19] = [
+    const NAMES: [&str; 20] = [
         "split",
         "double",
         "replace",
@@ -131,6 +131,7 @@ mod twin {
         "take-over",
         "verdict",
         "growth",
+        "beyond",
         "step",
         "repair",
     ];
