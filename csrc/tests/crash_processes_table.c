@@ -149,26 +149,20 @@ static void play_stops(void) {
 }
 
 /* ---- the scenarios ---- */
-#define SCENARIO(name)                                                                                                 \
-    static void build_##name(void);                                                                                    \
-    TEST(name) {                                                                                                       \
-        begin_variable();                                                                                              \
+#define PLAYED(test, name, start)                                                                                      \
+    TEST(test) {                                                                                                       \
+        start;                                                                                                         \
         build_##name();                                                                                                \
         play_stops();                                                                                                  \
-    }                                                                                                                  \
-    TEST(name##_fixed) {                                                                                               \
-        begin_fixed(12, 8);                                                                                            \
-        build_##name();                                                                                                \
-        play_stops();                                                                                                  \
-    }                                                                                                                  \
-    static void build_##name(void)
+    }
 #define VARIABLE(name)                                                                                                 \
     static void build_##name(void);                                                                                    \
-    TEST(name) {                                                                                                       \
-        begin_variable();                                                                                              \
-        build_##name();                                                                                                \
-        play_stops();                                                                                                  \
-    }                                                                                                                  \
+    PLAYED(name, name, begin_variable())                                                                               \
+    static void build_##name(void)
+#define SCENARIO(name)                                                                                                 \
+    static void build_##name(void);                                                                                    \
+    PLAYED(name, name, begin_variable())                                                                               \
+    PLAYED(name##_fixed, name, begin_fixed(12, 8))                                                                     \
     static void build_##name(void)
 
 static int one_key(struct val old) { /* among others of its shard */

@@ -7,6 +7,7 @@
  * See processes_fixture.h for holders, `hasty` and `patient`. Some tests need root or namespaces: without them they say
  * so and pass.
  */
+#include "fork_ways.h"
 #include "processes_fixture.h"
 
 #include <pthread.h>
@@ -15,7 +16,6 @@
 #include <sys/ptrace.h>
 
 /* ---- fork in all its forms ---- */
-enum how { BY_FORK, BY__FORK, BY_CLONE, BY_VFORK_EXEC };
 enum what { IDLE, USES, CLOSES };
 enum ending { PARENT_KILLED, CHILD_KILLED_, BOTH_KILLED, PARENT_EXECS, PARENT_EXITS };
 struct family {
@@ -44,20 +44,7 @@ static void family_parent(void *arg) {
     struct shf_table *t = open_for(path, 20000);
     if (put_in(t, 0, 1) != SHF_OK) _exit(1);
     hold(t, 0);
-    pid_t pid = 0;
-    switch (f->how) {
-    case BY_FORK: pid = fork(); break;
-    case BY__FORK: pid = _Fork(); break;
-    case BY_CLONE: pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); break;
-    case BY_VFORK_EXEC:
-        pid = vfork();
-        if (pid == 0) {
-            execl("/bin/sleep", "sleep", "60", (char *)NULL);
-            _exit(1);
-        }
-        atomic_store(&f->ready, 1); /* vfork returns after the exec */
-        break;
-    }
+    pid_t pid = fork_by(f->how, &f->ready);
     if (pid == 0) family_child(f, t);
     atomic_store(&f->child_pid, (uint32_t)pid);
     while (!atomic_load(&f->parent_go)) usleep(1000);

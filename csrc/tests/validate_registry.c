@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /* validate_registry.c - lives: attach, detach, verdicts, fork, copies; the invariants G-I1 to G-I4 of registry.c */
-#include "registry_fixture.h"
+#include "fork_ways.h"
 
 #include <pthread.h>
 #include <sys/resource.h>
@@ -373,7 +373,6 @@ TEST(sweep_visits_the_dead_with_pending_pages) {
 
 /* ---- fork ---- */
 
-enum how { BY_FORK, BY__FORK, BY_CLONE, BY_VFORK_EXEC };
 enum what { IDLE, USES, CLOSES };
 static const char *const how_names[] = {"fork", "_Fork", "clone", "vfork+exec"};
 static const char *const what_names[] = {"idle", "uses", "closes"};
@@ -401,20 +400,7 @@ static void parent_part(void *arg) {
     region_up(&r, f->path, 0);
     if (registry_up(&g, &r, 1000) != SHF_OK) _exit(1);
     atomic_store(&f->parent_life, shf__registry_owner(&g));
-    pid_t pid = 0;
-    switch (f->how) {
-    case BY_FORK: pid = fork(); break;
-    case BY__FORK: pid = _Fork(); break;
-    case BY_CLONE: pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); break;
-    case BY_VFORK_EXEC:
-        pid = vfork();
-        if (pid == 0) {
-            execl("/bin/sleep", "sleep", "20", (char *)NULL);
-            _exit(1);
-        }
-        atomic_store(&f->ready, 1); /* vfork returns after the exec */
-        break;
-    }
+    pid_t pid = fork_by(f->how, &f->ready);
     if (pid == 0) child_part(f, &g);
     atomic_store(&f->child_pid, (uint32_t)pid);
     for (;;) pause();

@@ -193,31 +193,32 @@ TEST(creators_and_removers_killed_at_random) {
 }
 
 /* ---- descriptors that are sent ---- */
+struct fd_message {
+    char byte;
+    struct iovec v;
+    _Alignas(struct cmsghdr) char room[CMSG_SPACE(sizeof(int))];
+    struct msghdr m;
+};
+static void fd_message(struct fd_message *f) {
+    memset(f, 0, sizeof *f);
+    f->v.iov_base = &f->byte, f->v.iov_len = 1;
+    f->m.msg_iov = &f->v, f->m.msg_iovlen = 1;
+    f->m.msg_control = f->room, f->m.msg_controllen = sizeof f->room;
+}
 static void send_fd(int to, int fd) {
-    char byte = 1;
-    struct iovec v = {&byte, 1};
-    union {
-        char room[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } c;
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = c.room, .msg_controllen = sizeof c.room};
-    memset(&c, 0, sizeof c);
-    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    struct fd_message f;
+    fd_message(&f);
+    struct cmsghdr *h = CMSG_FIRSTHDR(&f.m);
     h->cmsg_level = SOL_SOCKET, h->cmsg_type = SCM_RIGHTS, h->cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(h), &fd, sizeof fd);
-    if (sendmsg(to, &m, 0) != 1) FAIL("sendmsg: %s", strerror(errno));
+    if (sendmsg(to, &f.m, 0) != 1) FAIL("sendmsg: %s", strerror(errno));
 }
 static int receive_fd(int from) {
-    char byte;
-    struct iovec v = {&byte, 1};
-    union {
-        char room[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } c;
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = c.room, .msg_controllen = sizeof c.room};
+    struct fd_message f;
     int fd = -1;
-    if (recvmsg(from, &m, MSG_CMSG_CLOEXEC) != 1) return -1;
-    for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h))
+    fd_message(&f);
+    if (recvmsg(from, &f.m, MSG_CMSG_CLOEXEC) != 1) return -1;
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(&f.m); h; h = CMSG_NXTHDR(&f.m, h))
         if (h->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(h), sizeof fd);
     return fd;
 }
@@ -249,8 +250,8 @@ static void sender(void *arg) {
     o.mode = (uint32_t)p->mode;
     int rc = p->memory ? shf_table_anonymous("sent", &o, &t) : shf_table_open(temp_path("sent"), SHF_CREATE, &o, &t);
     if (rc != SHF_OK || put_in(t, 0, 0) != SHF_OK) _exit(1);
-    send_fd(p->to, shf_table_fd(t));
     hold(t, 0);
+    send_fd(p->to, shf_table_fd(t));
     for_ever();
 }
 TEST(handles_sent_to_another_program) {
