@@ -54,7 +54,7 @@ int shf__region_open(struct shf_region *r, const char *path, unsigned flags, con
 int shf__region_anonymous(struct shf_region *r, const char *name, const struct shf_region_params *p);
 int shf__region_from_fd(struct shf_region *r, int fd, const struct shf_region_params *p);
 void shf__region_close(struct shf_region *r);
-/* 0 if the path still names this file (always 0 for memfd); 1 if it does not (attach again). */
+/* 0 if the path still names this file (always 0 for memfd); 1 if it does not, or the file has a second name (attach again). */
 int shf__region_replaced(const struct shf_region *r);
 /* shf_unlink: refuses what is not a shf file. */
 int shf__region_unlink(const char *path);

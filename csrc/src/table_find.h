@@ -90,7 +90,7 @@ int shf__table_open_record_checked(struct shf_table *t, struct shf_found *f);
 int shf__table_key_equal_large(const struct shf_found *f, const void *key, size_t klen);
 int shf__table_search_stash(struct shf_table *t, const struct shf_wanted *k, uint64_t want, struct shf_found *f);
 int shf__table_find_again(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key, size_t klen,
-                          struct shf_found *f);
+                          size_t size, struct shf_found *f);
 
 /* No record in a chunk reaches further than this behind its first byte, whatever its lengths say. */
 #define SHF_RECORD_REACH (2 * (SHF_RECORD_LENGTH_MASK + 1) + 32)
@@ -156,11 +156,11 @@ static inline __attribute__((always_inline)) int shf_find(struct shf_table *t, s
     uint64_t at = shf_directory_entry(directory, shf_hash_dir(h));
     const unsigned char *base = t->region.base;
     f->segment = NULL;
-    if (SHF_UNLIKELY(at >= size)) return shf__table_find_again(t, s, h, key, klen, f); /* 4-aligned, as is size */
+    if (SHF_UNLIKELY(at >= size)) return shf__table_find_again(t, s, h, key, klen, size, f); /* 4-aligned, as is size */
     f->segment_page = shm_load_acquire32((const shf_au32 *)(const void *)(base + at));
     if (SHF_UNLIKELY(f->segment_page == 0)) return SHF_ABSENT_KEY;
     at = (uint64_t)f->segment_page * SHF_PAGE;
-    if (SHF_UNLIKELY(at + SHF_PAGE > size)) return shf__table_find_again(t, s, h, key, klen, f);
+    if (SHF_UNLIKELY(at + SHF_PAGE > size)) return shf__table_find_again(t, s, h, key, klen, size, f);
     f->segment = (shf_au64 *)(void *)(t->region.base + at);
 
     struct shf_wanted w = shf_wanted_key(key, klen);

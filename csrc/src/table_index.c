@@ -53,10 +53,13 @@ int shf__table_find(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, co
     return shf_find(t, s, h, key, klen, f);
 }
 
-/* Beyond the size as known: the file has grown, or nonsense. */
+/* Beyond `size`, which was known: the file has grown, or nonsense. (Not what refresh returns: another thread of this handle
+ * may have moved the size already.) */
 SHF_COLD int shf__table_find_again(struct shf_table *t, struct shf_shm_shard *s, uint64_t h, const void *key,
-                                   size_t klen, struct shf_found *f) {
-    return shf__region_refresh(&t->region) ? shf_find(t, s, h, key, klen, f) : SHF_NONSENSE;
+                                   size_t klen, size_t size, struct shf_found *f) {
+    (void)shf__region_refresh(&t->region);
+    if (atomic_load_explicit(&t->region.size, memory_order_relaxed) == size) return SHF_NONSENSE;
+    return shf_find(t, s, h, key, klen, f);
 }
 
 int shf__table_find_uid(struct shf_table *t, struct shf_shm_shard *s, uint32_t uid, struct shf_found *f) {

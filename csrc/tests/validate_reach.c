@@ -6,7 +6,7 @@
  * others: nothing of it is lost, whatever it does, and it says SHF_ERR_ADDRESS_SPACE where it cannot go on.
  */
 #include "model.h"
-#include "table.h"
+#include "table_find.h"
 
 #include <sys/resource.h>
 
@@ -214,6 +214,29 @@ TEST(there_is_room_where_it_can_see) {
     if (!play(act_put_some, leave_room)) return;
     CHECK_EQ_INT(table_clean(whole), BLOCKS + 1);
     end();
+}
+
+/* ---- a size that is old ---- */
+
+/* A thread has loaded the size, meets a segment beyond it, and stands still; another thread of the handle looks at the file
+ * meanwhile. So the first one's own look moves nothing: it must believe the size, not what the look says. */
+TEST(a_look_up_beyond_a_size_that_another_thread_has_moved) {
+    struct shf_table *grower = table_create("reach"), *t = table_open("reach", 0);
+    size_t old = atomic_load(&t->region.size), known = 0;
+    char key[24];
+    for (uint64_t i = 0; i < 30000; i++)
+        REQUIRE_EQ_INT(shf_table_put(grower, key, key_of(key, i), "value", 5, NULL), SHF_OK);
+    CHECK_EQ_INT(atomic_load(&t->region.size), old);
+    CHECK_EQ_INT(shf__region_refresh(&t->region), 1); /* the other thread */
+    for (uint64_t i = 0; i < 30000; i++) {
+        struct shf_found f;
+        size_t klen = key_of(key, i);
+        uint64_t h = shf__hash(&t->hash, key, klen);
+        known += shf__table_find_again(t, &t->shards[shf_hash_shard(h)], h, key, klen, old, &f) == SHF_FOUND;
+    }
+    CHECK_EQ_INT(known, 30000);
+    shf_table_close(t);
+    shf_table_close(grower);
 }
 
 int main(int argc, char **argv) { return run(argc, argv); }
