@@ -185,6 +185,7 @@ fn child_process() {
     };
     let lengths: (usize, usize) = (klen.parse().unwrap(), vlen.parse().unwrap());
     let kind = Kind { anonymous: false, hash: HashKind::Folded, lengths: (lengths.0 > 0).then_some(lengths) };
+    println!("done"); // with opening
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let mut words = line.split(' ');
@@ -237,7 +238,9 @@ impl Elsewhere {
         let mut child = common::child("model", &[&path, &key.to_string(), &value.to_string()]);
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Elsewhere { child: common::Reaped(child), input, output }
+        let mut other = Elsewhere { child: common::Reaped(child), input, output };
+        assert!(other.is_done(), "the other process does not open the table");
+        other
     }
 
     /// `false`: it has died. (The test harness says things, too.)
@@ -275,6 +278,8 @@ fn operation() -> impl Strategy<Value = Op> {
         value().prop_map(ByUid::CheckedPut),
         Just(ByUid::CheckedRemove),
     ];
+    // Microseconds: to wake up, and into the first of them; or later.
+    let kill_after = prop_oneof![4 => 10..250u16, 1 => 0..2_000u16];
     let expected = prop_oneof![
         3 => Just(Expected::Present),
         1 => value().prop_map(Expected::Other),
@@ -308,7 +313,7 @@ fn operation() -> impl Strategy<Value = Op> {
         1 => Just(Op::Clear),
         1 => Just(Op::Reopen),
         3 => (1..40usize).prop_map(Op::WalkOn),
-        1 => (vec(remote(), 1..12), of(0..1_500u16)).prop_map(|(ops, kill)| Op::Elsewhere(ops, kill)),
+        2 => (vec(remote(), 1..40), of(kill_after)).prop_map(|(ops, kill)| Op::Elsewhere(ops, kill)),
     ]
 }
 
