@@ -355,9 +355,9 @@ struct first {
 static void first_child(void *arg) {
     struct first *f = arg;
     uint64_t before = shf__crash_count;
-    sites_role = FIRST;
-    if (S.arm_open) shf__crash_at = before + f->k, sites_trace_from = before;
+    if (S.arm_open) shf__crash_at = before + f->k, sites_trace_from = before, sites_role = FIRST;
     struct shf_table *t = open_path(f->path);
+    sites_role = FIRST;
     if (!S.arm_open) before = sites_trace_from = shf__crash_count, shf__crash_at = before + f->k;
     for (int i = 0; i < S.steps;) {
         int rc = perform(t, &S.step[i]);

@@ -55,7 +55,7 @@ static void sites_begin(void) {
 }
 static unsigned sites_count(unsigned role, int dead) {
     unsigned n = 0;
-    for (uint32_t i = 0; sites && i < SITES; i++) n += ((dead ? sites->killed[i] : sites->reached[i]) & role) != 0;
+    for (uint32_t i = 0; sites && i < SITES; i++) n += ((sites->killed[i] | (dead ? 0 : sites->reached[i])) & role) != 0;
     return n;
 }
 /* The last test of a program. */

@@ -1,6 +1,7 @@
 #!/bin/bash
 # crash_sites.sh BUILD/flavour [program...]: runs the crash tests of that folder (all crash_* in it) and says at which stores of
-# the engine's code nobody was killed, as file:line with the lines it was inlined into. 1 if one was reached and nobody died there.
+# the engine's code nobody was killed, as file:line with the lines it was inlined into. 1 if one was reached and nobody died there
+# at first; in repairs it is a matter of the sample.
 # Never reached are those that only a damaged file leads to, two threads at once, or a file over 1 GiB.
 # A store is the same one in all programs if its function and its place in it are. Needs nm, objdump, addr2line (binutils), x86-64.
 # Last line: `# total: ...`. SHF_CRASH_*: as for the programs. SHF_CRASH_SITES=folder: the files that a former run has left
@@ -44,10 +45,13 @@ while read -r site reached killed p at; do
     [ $((reached & 2)) = 0 ] || [ $((killed & 2)) != 0 ] || what=${what:+$what, }'no death in a repair'
     engine "$p" "$at" || { echo "$site" >>"$dir/tests"; continue; }
     [ -n "$what" ] || continue
-    [ "$reached" = 0 ] && unreached=$((unreached + 1)) || missing=$((missing + 1))
+    case $what in
+    never*) unreached=$((unreached + 1)) ;;
+    *first*) missing=$((missing + 1)) ;;
+    esac
     echo "$what: $(place "$p" "$at") ($site)"
 done <"$dir/sites"
 touch "$dir/tests"
 awk -v missing=$missing -v unreached=$unreached 'FNR == NR { skip[$1]; next } $1 in skip { next } { n++; f += $3 % 2; rr += $2 >= 2; k += $3 >= 2 }
-    END { printf "# total: %d stores in the code: somebody was killed just before %d of them at first, and before %d of the %d that a repairing process came to; %d reached and not, %d never reached\n", n, f, k, rr, missing, unreached }' "$dir/tests" "$dir/sites"
+    END { printf "# total: %d stores in the code: somebody was killed just before %d of them at first, and before %d of the %d that a repairing process came to; %d others were reached, %d never\n", n, f, k, rr, missing, unreached }' "$dir/tests" "$dir/sites"
 [ $missing = 0 ]
