@@ -447,10 +447,10 @@ TEST(crafted_keys_are_as_random_ones) {
                          family_names[f], (unsigned long long)pairs, expected);
             }
     CHECK(full <= 1); /* see complements_meet_seldom */
-    printf(
-        "# %llu crafted keys: %llu pairs in one bucket of the largest index, by chance %.0f; %llu equal hashes; worst "
-        "chi-square %.1f sigma\n",
-        (unsigned long long)hashed, (unsigned long long)near_pairs, expected_near, (unsigned long long)full, worst);
+    printf("# total: %llu crafted keys: %llu pairs in one bucket of the largest index, by chance %.0f; %llu equal "
+           "hashes; worst "
+           "chi-square %.1f sigma\n",
+           (unsigned long long)hashed, (unsigned long long)near_pairs, expected_near, (unsigned long long)full, worst);
 }
 
 /* A key and itself with zeros behind it, for every length and prefix: the length is in the hash. */
