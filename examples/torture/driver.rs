@@ -152,10 +152,10 @@ impl<'a> Driver<'a> {
             next =
                 next.max(time.saturating_sub(SECOND / 20)) + self.random.below(2 * SECOND / self.args.rate);
             let slot = self.random.index(self.slots.len());
-            if self.slots[slot].killed {
-                continue;
+            if self.slots[slot].killed || self.slots[slot].until.is_some() {
+                continue; // one that is stopped shall mostly go on, and find what it left as it was
             }
-            if stops && self.slots[slot].until.is_none() && self.random.one_in(2) {
+            if stops && self.random.one_in(2) {
                 self.stop(slot)?;
             } else {
                 self.kill(slot)?;
@@ -234,7 +234,7 @@ impl<'a> Driver<'a> {
             if self.slots[slot].killed || self.slots[slot].until.is_none_or(|until| until > time) {
                 continue;
             }
-            if self.random.one_in(2) {
+            if self.random.one_in(3) {
                 self.kill(slot)?;
             } else {
                 if let Some(pid) = self.pid(slot) {
