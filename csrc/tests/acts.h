@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * acts.h - every call of shf.h done once, on a table whose content a model knows: for tests that make something fail meanwhile
+ * acts.h - every call of shf.h done once, on a table that a model knows: for tests in which something fails meanwhile
  *
- * The test defines quiet() before it includes this: from then on nothing fails, until loud() with what quiet() gave. `path` is
- * the table. An act returns the code of its last call and tells the model what has happened.
+ * The test defines quiet() before it includes this: from then on nothing fails, until loud() with what quiet() gave.
+ * `path` is the table. An act returns the code of its last call and tells the model what has happened.
  */
 #ifndef SHF_TEST_ACTS_H
 #define SHF_TEST_ACTS_H
@@ -374,7 +374,9 @@ static int act_update(struct run *r) {
 
 /* Batches: the key, an absent one, a large value, others. */
 #define BATCH 20u
-static uint32_t batch_number(const struct run *r, uint32_t i) { return i == 0 ? r->key : i == 1 ? r->fresh : i == VICTIM ? 30 : i; }
+static uint32_t batch_number(const struct run *r, uint32_t i) {
+    return i == 0 ? r->key : i == 1 ? r->fresh : i == VICTIM ? 30 : i;
+}
 static unsigned char batch_keys[BATCH][24];
 static struct shf_bytes batch[BATCH];
 static size_t lens[BATCH];
@@ -617,7 +619,8 @@ static const struct act {
     {act_close, OPENS, "shf_table_close"},
     {act_close_read_only, OPENS, "shf_table_close"},
     {act_unlink, OPENS, "shf_unlink"},
-    {act_handle, 0, "shf_table_fd shf_table_path shf_table_is_read_only shf_table_options shf_version shf_strerror shf_last_error"},
+    {act_handle, 0,
+     "shf_table_fd shf_table_path shf_table_is_read_only shf_table_options shf_version shf_strerror shf_last_error"},
     {act_put, CHANGES, "shf_table_put"},
     {act_put_huge_value, CHANGES, "shf_table_put"},
     {act_put_many_keys, CHANGES, "shf_table_put"},

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * faults_memory_table.c - every call that takes private memory while there is none: SHF_ERR_NO_MEMORY, nothing changed or lost
+ * faults_memory_table.c - every call that takes private memory while there is none: an error, nothing changed or lost
  *
- * This program's malloc, calloc and realloc stand before those of the C library and hand on to them; the k-th gives NULL (alone, or
- * it and all that follow). Not with a sanitizer, which has its own.
+ * This program's malloc, calloc and realloc stand before those of the C library and hand on to them; the k-th gives
+ * NULL (alone, or it and all that follow). Not with a sanitizer, which has its own.
  */
 #include "model.h"
 #include "os.h"
@@ -215,8 +215,9 @@ TEST(no_memory) {
                 if (!failed || !acts[a].takes) CHECK_EQ_INT(rc, SHF_OK);
                 if (failed && acts[a].takes) CHECK_EQ_INT(rc, SHF_ERR_NO_MEMORY);
                 if (rc < 0) CHECK(shf_last_error()->code == rc && strstr(shf_last_error()->message, "memory") != NULL);
-                if (rc < 0) CHECK(strcmp(shf_last_error()->path, acts[a].act == act_create ? other : path) == 0 ||
-                                  acts[a].act == act_anonymous || acts[a].act == act_from_fd);
+                if (rc < 0)
+                    CHECK(strcmp(shf_last_error()->path, acts[a].act == act_create ? other : path) == 0 ||
+                          acts[a].act == act_anonymous || acts[a].act == act_from_fd);
                 if (rc < 0) CHECK_EQ_INT(living, alive);
                 if (calls > most) most = calls;
                 if (runs % 8 == 0) model_compare(&model, table);
@@ -229,8 +230,8 @@ TEST(no_memory) {
     }
     shf_table_close(table);
     model_free(&model);
-    printf("# total: %llu runs without memory, %llu of them an error, which changed nothing\n", (unsigned long long)runs,
-           (unsigned long long)errors);
+    printf("# total: %llu runs without memory, %llu of them an error, which changed nothing\n",
+           (unsigned long long)runs, (unsigned long long)errors);
 }
 
 #endif

@@ -2,8 +2,9 @@
 /*
  * faults_unclean_table.c - a file whose machine went down is never taken for a whole one, whatever call fails meanwhile
  *
- * On a disk, which keeps a file when the machine goes down. That is told by three things: `dirty` must be on the disk before the
- * first change (msync), the boot id must be known when it is looked at, and whether somebody lives must be known.
+ * On a disk, which keeps a file when the machine goes down. That is told by three things: `dirty` must be on the disk
+ * before the first change (msync), the boot id must be known when it is looked at, and whether somebody lives must be
+ * known.
  */
 #include "model.h"
 #include "os.h"
@@ -71,7 +72,8 @@ static void die_while_opening(void *arg) {
     open_and_die(NULL);
 }
 
-/* Whoever is the first user writes `dirty`, also when one before has stored it and could not write it, or died between. */
+/* Whoever is the first user writes `dirty`, also when one before has stored it and could not write it, or died
+ * between. */
 TEST(dirty_is_on_the_disk_before_a_change) {
     struct shf_table *t = NULL;
     on_disk();

@@ -2,8 +2,9 @@
 /*
  * stress_timer_table.c - everything at once while each thread is interrupted 2,000 times a second
  *
- * A timer of its own sends each thread a signal; the handler is set without SA_RESTART, so whatever call the kernel can break off
- * returns EINTR. Nobody may fail, nothing may be lost: sums are exact, each worker finds its own keys as it left them.
+ * A timer of its own sends each thread a signal; the handler is set without SA_RESTART, so whatever call the kernel
+ * can break off returns EINTR. Nobody may fail, nothing may be lost: sums are exact, each worker finds its own keys
+ * as it left them.
  */
 #include "model.h"
 
@@ -13,8 +14,8 @@
 
 #define PERIOD_NS 500000
 #define WORKERS 4
-#define OWN 64   /* keys of a worker's own */
-#define HOT 8    /* counters that all add to */
+#define OWN 64 /* keys of a worker's own */
+#define HOT 8  /* counters that all add to */
 #define LARGE 60000
 
 static _Thread_local uint64_t ticks;

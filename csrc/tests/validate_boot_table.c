@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * validate_boot_table.c - another boot, copies of live files, read-only file systems: through the public calls, on tmpfs and disk
+ * validate_boot_table.c - another boot, copies of live files, read-only file systems: by public calls, tmpfs and disk
  *
- * A boot is faked by a file mounted over /proc/sys/kernel/random/boot_id, in a mount namespace of the children that live in it.
- * Disk: /var/tmp. What cannot be mounted here is not run, and said.
+ * A boot is faked by a file mounted over /proc/sys/kernel/random/boot_id, in a mount namespace of the children that
+ * live in it. Disk: /var/tmp. What cannot be mounted here is not run, and said.
  */
 #include "model.h"
 
@@ -22,7 +22,8 @@ static int is_tmpfs(const char *of) {
 }
 static int no_mounts(void) {
     uid_t uid = geteuid();
-    if (unshare(uid == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+    if (unshare(uid == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) == 0 &&
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
         return 0;
     printf("# not run: no mounts here (%s)\n", strerror(errno));
     return 1;
@@ -51,12 +52,18 @@ static void check_all(struct shf_table *t) {
         if (shf_table_get(t, &i, 4, &v, 4, &n) != SHF_OK || v != i) FAIL("key %u is wrong", i);
     }
 }
+/* A copy of a file that grew meanwhile may be shorter than it says of itself: that shows first. */
+static int torn(void) {
+    const char *m = shf_last_error()->message;
+    return shf_last_error()->code == SHF_ERR_CORRUPT && (strstr(m, "is sparse") || strstr(m, "is truncated"));
+}
 /* Opens: `code`. A refusal changes no byte. */
 static void opens(const char *name, unsigned flags, int code) {
     size_t before_n, after_n;
     unsigned char *before = bytes_of(name, &before_n);
     struct shf_table *t = NULL;
-    CHECK_EQ_INT(shf_table_open(name, flags, NULL, &t), code);
+    int rc = shf_table_open(name, flags, NULL, &t);
+    if (rc != code && !(code == SHF_ERR_UNCLEAN && torn())) CHECK_EQ_INT(rc, code);
     if (code != SHF_OK) {
         unsigned char *after = bytes_of(name, &after_n);
         CHECK(t == NULL && before_n == after_n && memcmp(before, after, before_n) == 0);
@@ -157,8 +164,12 @@ static void write_on(void *arg) {
     shf_table_close(t);
 }
 static void copies_of(const char *where) {
-    static const char *const commands[] = {"cp %s %s",          "cp --sparse=always %s %s", "cp --reflink=auto %s %s",
-                                           "cp -a %s %s",       "cat %s > %s",              "dd if=%s of=%s bs=1M conv=sparse 2>/dev/null"};
+    static const char *const commands[] = {"cp %s %s",
+                                           "cp --sparse=always %s %s",
+                                           "cp --reflink=auto %s %s",
+                                           "cp -a %s %s",
+                                           "cat %s > %s",
+                                           "dd if=%s of=%s bs=1M conv=sparse 2>/dev/null"};
     char copy[220], command[600];
     pid_t writers[2];
     snprintf(path, sizeof path, "%s", where);
@@ -174,7 +185,7 @@ static void copies_of(const char *where) {
             snprintf(command, sizeof command, commands[c], path, copy);
             REQUIRE(system(command) == 0);
             int rc = shf_table_open(copy, SHF_RDONLY, NULL, &u);
-            CHECK(rc == SHF_ERR_UNCLEAN || (rc == SHF_ERR_CORRUPT && strstr(shf_last_error()->message, "is sparse")));
+            CHECK(rc == SHF_ERR_UNCLEAN || (rc < 0 && torn()));
             opens(copy, 0, SHF_ERR_UNCLEAN);
             opens(copy, SHF_CREATE, SHF_ERR_UNCLEAN);
             opens(copy, SHF_RDONLY, SHF_ERR_UNCLEAN); /* its holes were filled */
@@ -227,7 +238,8 @@ static void read_only(void *arg) {
     char ro[170];
     snprintf(ro, sizeof ro, "%s/ro", folder);
     REQUIRE(mkdir(ro, 0700) == 0);
-    if (mount(folder, ro, NULL, MS_BIND, NULL) != 0 || mount(NULL, ro, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) != 0) {
+    if (mount(folder, ro, NULL, MS_BIND, NULL) != 0 ||
+        mount(NULL, ro, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) != 0) {
         printf("# not run: no bind mounts here (%s)\n", strerror(errno));
     } else {
         for (int state = 0; state < 3; state++) { /* in use elsewhere; closed; its last user killed */
@@ -264,7 +276,8 @@ TEST(read_only_disk) {
 }
 
 TEST(summary) {
-    printf("# total: %llu processes in another boot, %llu copies of files, live and closed: refused or whole, none changed\n",
+    printf("# total: %llu processes in another boot, %llu copies of files, live and closed: refused or whole, none "
+           "changed\n",
            (unsigned long long)boots, (unsigned long long)copies);
 }
 

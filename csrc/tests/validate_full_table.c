@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * validate_full_table.c - a tmpfs of 2 MB, and an ext4 of 4 MB, that is full, under readers and writers of several processes
+ * validate_full_table.c - a full tmpfs of 2 MB, or ext4 of 4 MB, under readers and writers of several processes
  *
- * Writers put, replace and remove values of all sizes, and are killed at random; a foreign file takes the space that is left and
- * gives it back, again and again. Readers never fail, nobody gets a SIGBUS, what needs no room goes on; who has no room has
- * changed nothing; with room, puts work again. In a mount namespace of its own; not run where there is none to be had.
+ * Writers put, replace and remove values of all sizes, and are killed at random; a foreign file takes the space that
+ * is left and gives it back, again and again. Readers never fail, nobody gets a SIGBUS, what needs no room goes on;
+ * who has no room has changed nothing; with room, puts work again. In a mount namespace of its own; not run where
+ * there is none to be had.
  */
 #include "model.h"
 
@@ -138,10 +139,11 @@ static int entries_in_folder(void) {
 static int mount_image(void) {
     char command[1000], image[180];
     snprintf(image, sizeof image, "%s-image", folder);
-    snprintf(command, sizeof command,
-             "truncate -s 4M %s && mkfs.ext4 -q -O ^has_journal -m 0 %s 2>/dev/null && mount -o loop %s %s 2>/dev/null && "
-             "rmdir %s/lost+found",
-             image, image, image, folder, folder);
+    snprintf(
+        command, sizeof command,
+        "truncate -s 4M %s && mkfs.ext4 -q -O ^has_journal -m 0 %s 2>/dev/null && mount -o loop %s %s 2>/dev/null && "
+        "rmdir %s/lost+found",
+        image, image, image, folder, folder);
     int rc = system(command);
     unlink(image);
     if (rc != 0) errno = EPERM;
@@ -155,7 +157,8 @@ static int small_disk(void) {
     snprintf(path, sizeof path, "%s/t", folder);
     snprintf(foreign, sizeof foreign, "%s/foreign", folder);
     REQUIRE(mkdir(folder, 0700) == 0 || errno == EEXIST);
-    if (unshare(uid == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+    if (unshare(uid == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) ||
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
         (on_ext4 ? mount_image() : mount("tmpfs", folder, "tmpfs", 0, "size=2m,mode=700"))) {
         printf("# not run: cannot mount %s (%s)\n", on_ext4 ? "an ext4 image" : "a tmpfs", strerror(errno));
         return 0;
@@ -236,12 +239,13 @@ static void crowd(void *unused) {
     }
     CHECK_EQ_INT(table_clean(t), 50);
     shf_table_close(t);
-    printf("# total: %llu puts and %llu removes beside %llu reads on a full %s%s; %llu puts refused, %llu writers killed, "
-           "%llu times filled up by another file; 0 readers failed, 0 SIGBUS, 0 lost\n",
-           (unsigned long long)atomic_load(&counts->puts), (unsigned long long)atomic_load(&counts->removes),
-           (unsigned long long)atomic_load(&counts->reads), on_ext4 ? "ext4 of 4 MB" : "tmpfs of 2 MB", fixed ? ", fixed lengths" : "",
-           (unsigned long long)atomic_load(&counts->refused), (unsigned long long)atomic_load(&counts->kills),
-           (unsigned long long)atomic_load(&counts->foreign_files));
+    printf(
+        "# total: %llu puts and %llu removes beside %llu reads on a full %s%s; %llu puts refused, %llu writers killed, "
+        "%llu times filled up by another file; 0 readers failed, 0 SIGBUS, 0 lost\n",
+        (unsigned long long)atomic_load(&counts->puts), (unsigned long long)atomic_load(&counts->removes),
+        (unsigned long long)atomic_load(&counts->reads), on_ext4 ? "ext4 of 4 MB" : "tmpfs of 2 MB",
+        fixed ? ", fixed lengths" : "", (unsigned long long)atomic_load(&counts->refused),
+        (unsigned long long)atomic_load(&counts->kills), (unsigned long long)atomic_load(&counts->foreign_files));
     CHECK(atomic_load(&counts->found) > 0 && (SMALL || atomic_load(&counts->refused) > 0));
 }
 
@@ -258,8 +262,8 @@ TEST(variable) { on_a_full_disk(0, 0); }
 TEST(fixed_lengths) { on_a_full_disk(1, 0); }
 TEST(on_ext4_image) { on_a_full_disk(0, 1); }
 
-/* A hole made by somebody else's hand is storage that is gone: outside of what can be promised (a later touch may be fatal). But
- * who opens such a file fills it, and who cannot says so. */
+/* A hole made by somebody else's hand is storage that is gone: outside of what can be promised (a later touch may be
+ * fatal). But who opens such a file fills it, and who cannot says so. */
 static void holes(void *unused) {
     struct shf_table *t = NULL;
     static unsigned char val[500000] = {7};

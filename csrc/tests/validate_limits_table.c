@@ -2,8 +2,9 @@
 /*
  * validate_limits_table.c - resource limits that are reached in the middle: every public call under each, and after it
  *
- * RLIMIT_FSIZE, RLIMIT_AS and RLIMIT_NOFILE are set (the soft one) while the table is open. Each call then works or gives the
- * error of that limit, and no signal; what failed has changed nothing; when the limit is raised all of it works.
+ * RLIMIT_FSIZE, RLIMIT_AS and RLIMIT_NOFILE are set (the soft one) while the table is open. Each call then works or
+ * gives the error of that limit, and no signal; what failed has changed nothing; when the limit is raised all of it
+ * works.
  */
 #include "os.h"
 #include "table.h"
@@ -38,9 +39,7 @@ static void loud(uint64_t was) { set_soft(was); }
 #define SMALL 0
 #endif
 
-static struct {
-    uint64_t calls, errors;
-} *total;
+static struct { uint64_t calls, errors; } * total;
 
 /* The lowest number that is free: from this limit on something can be opened. */
 static uint64_t first_free(void) {
@@ -183,8 +182,10 @@ static void no_address_space(void *arg) {
     free(test_alloc(32 << 20)); /* for the model */
     make_table(&r, temp_path("as"));
     model_compare(&r.m, r.t);
-    for (int more = 0; more < 3; more++) under(&r, SHF_ERR_ADDRESS_SPACE, "address space", address_space() + (uint64_t)more * (256 << 10), more ? 0 : 3);
-    /* A handle that could map only part of what the file may become: it says so when it needs more, and nothing is "damaged". */
+    for (int more = 0; more < 3; more++)
+        under(&r, SHF_ERR_ADDRESS_SPACE, "address space", address_space() + (uint64_t)more * (256 << 10), more ? 0 : 3);
+    /* A handle that could map only part of what the file may become: it says so when it needs more, and nothing is
+     * "damaged". */
     struct shf_table *whole = r.t, *part = NULL;
     struct stat st;
     REQUIRE(stat(path, &st) == 0);
@@ -229,7 +230,8 @@ TEST(address_space_used_up) {
 }
 
 TEST(summary) {
-    printf("# total: %llu calls under RLIMIT_FSIZE, _NOFILE and _AS, %llu of them with its error; 0 signals, 0 changes by an error\n",
+    printf("# total: %llu calls under RLIMIT_FSIZE, _NOFILE and _AS, %llu of them with its error; 0 signals, 0 changes "
+           "by an error\n",
            (unsigned long long)total->calls, (unsigned long long)total->errors);
 }
 
