@@ -203,6 +203,7 @@ static void call(struct input *in) {
         break;
     }
     if (t == NULL && what != 35 && what != 36 && what != 37 && what != 21) CHECK_EQ_INT(rc, SHF_ERR_INVALID);
+    if (len == NULL && (what == 1 || what == 13 || what == 14 || what == 17 || what == 19)) CHECK_EQ_INT(rc, SHF_ERR_INVALID);
     if (rc == SHF_OK && (what == 0 || what > 37 || what == 2)) CHECK(!is_long(k) && !is_long(v)); /* cannot have been put */
 }
 

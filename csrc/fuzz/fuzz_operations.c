@@ -61,7 +61,7 @@ static void open_again(int read_only) {
 
 static void step(struct input *in) {
     static unsigned char key[9000], val[32000], out[32000];
-    unsigned what = take_byte(in) % 32;
+    unsigned what = take_byte(in) % 32, more;
     size_t klen = key_bytes(take_byte(in), key), vlen, n = 0;
     struct model_entry *e = model_get(&model, key, klen);
     struct shf_bytes expected = {SHF_ABSENT, 0}, desired;
@@ -183,8 +183,9 @@ static void step(struct input *in) {
         model_clear(&model);
         break;
     case 18: /* forty keys at once: on to a split */
+        more = take_byte(in) * 40;
         for (unsigned i = 0; i < 40; i++) {
-            unsigned number = 256 + (unsigned)(take_byte(in) * 40 + i) % 2000;
+            unsigned number = 256 + (more + i) % 2000;
             klen = key_bytes(fixed_k == 1 ? number % 255 : number, key);
             vlen = value_bytes(i % 6, key, klen, val);
             rc = shf_table_put(table, key, klen, val, vlen, &uid);
