@@ -86,10 +86,12 @@ int shf_table_next(struct shf_table *t, uint64_t *position, void *key, size_t kc
                          t->region.path);
     /* Each interval that is left without an entry had a segment of its own. A forged directory that names few of them over
      * and over would take minutes. */
-    uint64_t left = 16 * SHF_SHARD_COUNT + 2 * atomic_load_explicit(&t->region.size, memory_order_relaxed) / SHF_PAGE;
+    uint64_t passed = 0;
     while (c.shard < SHF_SHARD_COUNT) {
         struct shf_shm_shard *s = &t->shards[c.shard];
-        if (left-- == 0) return shf__region_corrupt(&t->region, "directory", c.shard);
+        /* The pages known now: whoever meets a new segment looks at the end of the file again. */
+        uint64_t pages = atomic_load_explicit(&t->region.size, memory_order_relaxed) / SHF_PAGE;
+        if (passed++ > 16 * SHF_SHARD_COUNT + 2 * pages) return shf__region_corrupt(&t->region, "directory", c.shard);
         struct shf_read r;
         shf__read_begin(&r, t, s);
         for (;;) {

@@ -239,4 +239,19 @@ TEST(a_look_up_beyond_a_size_that_another_thread_has_moved) {
     shf_table_close(grower);
 }
 
+/* It walks over segments that others have made and emptied: many more than its file had pages when it last looked. */
+TEST(a_walk_over_empty_segments_that_it_has_not_seen_before) {
+    enum { MANY = 1500000 };
+    if (TEST_SANITIZED) return; /* too slow; nothing here is about memory */
+    struct shf_table *t = table_create_fixed("reach", 4, 4, 0), *grower = table_open("reach", 0);
+    uint64_t position = 0;
+    size_t n;
+    char key[4], value[4];
+    for (uint32_t i = 0; i < MANY; i++) REQUIRE_EQ_INT(shf_table_put(grower, &i, 4, &i, 4, NULL), SHF_OK);
+    for (uint32_t i = 0; i < MANY; i++) REQUIRE_EQ_INT(shf_table_del(grower, &i, 4), SHF_OK);
+    CHECK_EQ_INT(shf_table_next(t, &position, key, 4, &n, value, 4, &n, NULL), SHF_NOT_FOUND);
+    shf_table_close(grower);
+    shf_table_close(t);
+}
+
 int main(int argc, char **argv) { return run(argc, argv); }
