@@ -3,9 +3,9 @@
  * faults_table.c - every call of shf.h while its system calls fail, one after the other
  *
  * HOOK        os.c asks shf__os_fault() before each call that can fail. For k = 1, 2, ... the k-th call of an act fails
- *             with an errno that is typical for it (k alone, or k with all that follow), until none is reached any more.
- *             Where the same calls come in many acts the seed chooses the k, and it chooses the errno; SHF_FAULTS_FULL=1:
- *             each k with each errno.
+ *             with an errno that is typical for it (k alone, or k with all that follow), until none is reached any
+ *             more. Where the same calls come in many acts the seed chooses the k, and it chooses the errno;
+ *             SHF_FAULTS_FULL=1: each k with each errno.
  * ACTS        one or more for each public function; a test compares their list with shf.h itself.
  * SITUATIONS  those in which calls that need no system call otherwise make some:
  *               plain    a handle, nothing special           tight   no free page: what needs room must grow
@@ -228,22 +228,25 @@ static void build(int fixed) {
             set_file_limit(RLIM_INFINITY);
         } else if (in == GROWN) {
             REQUIRE_EQ_INT(shf_table_open(path, 0, &quick, &r.t), SHF_OK);
-            for (uint32_t i = 200; file_bytes() < size + (fixed ? 256u << 10 : 2u << 20); i++) REQUIRE_EQ_INT(change(&r, i, BIG, 1), SHF_OK), r.key = i;
+            for (uint32_t i = 200; file_bytes() < size + (fixed ? 256u << 10 : 2u << 20); i++)
+                REQUIRE_EQ_INT(change(&r, i, BIG, 1), SHF_OK), r.key = i;
             note_uids(&r);
             shf_table_close(r.t);
         } else {
             if (!fixed) {
                 CHECK_EQ_INT(run_child(die_in_a_large_put, &r, 20000), CHILD_KILLED(SIGKILL));
                 value_fill(big, 100000, "k900", 4, 1);
-                model_put(&r.m, "k900", 4, big, 100000);
+                struct model_entry *e = model_put(&r.m, "k900", 4, big, 100000);
+                REQUIRE_EQ_INT(shf_table_checked_uid(other, "k900", 4, &e->check), SHF_OK);
             }
             uint32_t armed = 0;
             for (struct armed a = {&r, 1}; !armed && run_child(die_with_a_step_armed, &a, 20000) != 0; a.k++)
                 for (uint32_t i = 0; i < SHF_SHARD_COUNT; i++) armed += shm_load_relaxed(&other->shards[i].arm) != 0;
-            CHECK(armed == 1 || fixed); /* a value in one cell needs no step */
+            CHECK(armed == 1 || fixed);                      /* a value in one cell needs no step */
             for (uint32_t i = 0; i < SHF_SHARD_COUNT; i++) { /* somebody slept: who unlocks must wake */
                 shf_au32 *word = &other->shards[i].word;
-                if (shm_load_relaxed32(word) != 0) shm_store_relaxed32(word, shm_load_relaxed32(word) | SHF_LOCK_WAITERS);
+                if (shm_load_relaxed32(word) != 0)
+                    shm_store_relaxed32(word, shm_load_relaxed32(word) | SHF_LOCK_WAITERS);
             }
         }
         image_take(&images[fixed][in], &r);
@@ -269,9 +272,7 @@ static int mappings(void) {
     return n;
 }
 
-static struct {
-    uint64_t runs, errors;
-} *total; /* shared with children */
+static struct { uint64_t runs, errors; } * total; /* shared with children */
 
 static void told(const struct act *a, const struct run *r, int rc) {
     const struct shf_error_info *e = shf_last_error();
@@ -371,7 +372,11 @@ static void perform_in_child(void *arg) {
 
 /* The k-th call fails. 0 if there was no such call. */
 static int one_run(const struct act *a, enum situation in, int fixed, int read_only, uint64_t k, struct play *p) {
-    struct run r = {.fixed = fixed, .read_only = read_only, .in = in, .key = images[fixed][in].key, .fresh = images[fixed][in].fresh};
+    struct run r = {.fixed = fixed,
+                    .read_only = read_only,
+                    .in = in,
+                    .key = images[fixed][in].key,
+                    .fresh = images[fixed][in].fresh};
     struct holder holder;
     int files = open_files(), maps = mappings();
     memset(p, 0, sizeof *p);
@@ -394,6 +399,8 @@ static int one_run(const struct act *a, enum situation in, int fixed, int read_o
         perform(p);
     }
     if (in == HELD) hold_end(&holder);
+    struct stat st;
+    CHECK(stat(path, &st) == 0 && st.st_blocks >= st.st_size / 512); /* no page without its storage */
     if (in != FORKED) {
         if (a->how & OPENS) REQUIRE_EQ_INT(shf_table_open(path, 0, &quick, &r.t), SHF_OK);
         verify(&r);
@@ -420,12 +427,13 @@ static void play(const struct act *a, enum situation in, int fixed, int read_onl
             for (uint64_t k = 1; *test_failures == 0; k += full ? 1 : 1 + test_rng() % (stride + k / 16)) {
                 fault.variant = full ? v : (choice + (int)k) % 3;
                 int reached = one_run(a, in, fixed, read_only, k, p);
-                if (!p->hits && in != HELD && !(read_only && (a->how & CHANGES)) && a->act != act_open_excl && a->act != act_open_missing)
+                if (!p->hits && in != HELD && !(read_only && (a->how & CHANGES)) && a->act != act_open_excl &&
+                    a->act != act_open_missing)
                     CHECK(p->rc >= 0);
                 if (*test_failures)
-                    FAIL("... %.30s%s, %s%s: call %llu (%s) fails%s with %d: %d, %s", a->functions, fixed ? " (fixed)" : "",
-                         situation_names[in], read_only ? ", read-only" : "", (unsigned long long)k, p->name,
-                         fault.all ? " with all that follow" : "", fault.error, p->rc,
+                    FAIL("... %.30s%s, %s%s: call %llu (%s) fails%s with %d: %d, %s", a->functions,
+                         fixed ? " (fixed)" : "", situation_names[in], read_only ? ", read-only" : "",
+                         (unsigned long long)k, p->name, fault.all ? " with all that follow" : "", fault.error, p->rc,
                          in == FORKED ? "" : shf_last_error()->message);
                 if (p->calls > most) most = p->calls;
                 if (!reached) break;
@@ -441,7 +449,8 @@ static void play_all(enum situation in) {
         uint64_t runs = total->runs, errors = total->errors;
         for (size_t i = 0; i < ACTS && *test_failures == 0; i++) {
             if (acts[i].how & OPENS && (in == HELD || in == GROWN || in == TIGHT)) continue;
-            if (TEST_SANITIZED && acts[i].act != act_put && (in == HELD || in == FORKED) && test_rng() % 6 != 0) continue; /* a fork takes long */
+            if (TEST_SANITIZED && acts[i].act != act_put && (in == HELD || in == FORKED) && test_rng() % 6 != 0)
+                continue; /* a fork takes long */
             play(&acts[i], in, fixed, 0);
             if (!(acts[i].how & OPENS) && in != TIGHT && in != FORKED) play(&acts[i], in, fixed, 1);
         }
@@ -526,7 +535,8 @@ TEST(system_calls_that_failed) {
         kinds += failed[i] != 0;
         if (failed[i] == 0 && whole_run && !TEST_SANITIZED) FAIL("%s has never failed", system_calls[i].name);
     }
-    printf("# total: %llu runs of %zu acts of all public functions with failing system calls, %u kinds of them; %llu errors, "
+    printf("# total: %llu runs of %zu acts of all public functions with failing system calls, %u kinds of them; %llu "
+           "errors, "
            "which changed nothing; 0 leaks\n",
            (unsigned long long)total->runs, ACTS, kinds, (unsigned long long)total->errors);
 }
