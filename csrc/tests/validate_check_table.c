@@ -261,6 +261,57 @@ TEST(pages) {
     down();
 }
 
+/* The cleaner stops at what makes no sense, and moves and frees nothing of it. */
+static void stopped(const char *what, const char *place) {
+    REQUIRE_EQ_INT(shf__table_lock(t, s), SHF_OK);
+    int freed = shf__records_clean_hard(t, s);
+    shf__table_unlock(s);
+    if (freed || strcmp(shf_last_error()->place, place) != 0)
+        FAIL("%s: %d, stopped at '%s', not '%s'", what, freed, shf_last_error()->place, place);
+    memcpy(t->region.base, image, image_size);
+    table_clean(t);
+    take_image();
+    cases++;
+}
+TEST(the_cleaner_meets_damage) {
+    up(0);
+    uint32_t current = atomic_load(&s->chunks), none[] = {current, page_of(SHF_PAGE_CHUNK, 0), UINT32_MAX};
+    struct shf_shm_chunk *c = shf__region_page(&t->region, current);
+    uint32_t victim = atomic_load(&c->next);
+    REQUIRE(victim != 0);
+    c = shf__region_page(&t->region, victim);
+    shf_au64 *dead = &shf__pages_entry(&t->region, victim)->aux;
+    shf_au64 *record = (shf_au64 *)(void *)((unsigned char *)c + SHF_CHUNK_HEADER);
+    uint32_t used = atomic_load(&c->used), units = shf_page_length(atomic_load(map_of(victim))) * (SHF_PAGE / 8);
+    atomic_store(&s->predecessor, 0);
+    atomic_store(&s->victim, victim);
+    atomic_store(&s->position, SHF_CHUNK_HEADER / 8);
+    take_image();
+    for (size_t i = 0; i < 3; i++) atomic_store(&s->victim, none[i]), stopped("no victim", "cleaner's victim");
+    atomic_store(&s->position, 0), stopped("a position in the chunk's head", "chunk");
+    atomic_store(&c->used, SHF_CHUNK_HEADER / 8 - 1), stopped("a chunk that uses less than its head", "chunk");
+    atomic_store(&c->used, units + 1), stopped("a chunk that uses more than it has", "chunk");
+    uint64_t w = atomic_load(record);
+    atomic_store(record, w | UINT64_C(15) << 28), stopped("a record of no kind", "record in a chunk");
+    atomic_store(record, w | 0xfffffff), stopped("a record longer than any", "record in a chunk");
+    struct shf_found f = {.word = (uint64_t)((unsigned char *)record - t->region.base) / 8};
+    unsigned char key[8];
+    do {
+        atomic_store(record, atomic_load(record) + (UINT64_C(1) << 32));
+        REQUIRE_EQ_INT(shf__table_open_record(t, &f), SHF_FOUND);
+        shf__record_key(&f, key, 8);
+    } while (shf_hash_shard(shf__hash(&t->hash, key, 8)) == me);
+    stopped("a record of another shard's key", "record of another shard");
+    REQUIRE_EQ_INT(shf__table_lock(t, s), SHF_OK);
+    atomic_store(&s->position, used); /* walked through, and something lives */
+    CHECK_EQ_INT(shf__records_clean_hard(t, s), 0);
+    CHECK_EQ_INT(atomic_load(&s->position), SHF_CHUNK_HEADER / 8);
+    shf__table_unlock(s);
+    atomic_store(dead, used - SHF_CHUNK_HEADER / 8), atomic_store(&s->predecessor, victim);
+    stopped("a predecessor that is none", "chunk list");
+    down();
+}
+
 static void cells(size_t vlen) {
     up(vlen);
     struct shf_found f;
