@@ -22,7 +22,8 @@ static int known(int rc) {
     CHECK(rc >= SHF_ERR_NO_MEMORY && rc <= SHF_STOPPED);
     if (rc < 0) {
         const struct shf_error_info *e = shf_last_error();
-        CHECK(e != NULL && e->code == rc && e->place != NULL && e->path != NULL && e->message != NULL && e->message[0] != 0);
+        CHECK(e != NULL && e->code == rc && e->place != NULL && e->path != NULL && e->message != NULL &&
+              e->message[0] != 0);
         CHECK(shf_strerror(rc)[0] != 0);
     }
     return rc;
@@ -74,10 +75,14 @@ static void open_one(struct input *in, unsigned i) {
     if (handle[i]) return;
     const char *path = how < 80 ? any_path(in) : NULL;
     int rc;
-    if (how < 80) rc = shf_table_open(path, how < 8 ? number32(in) : how % 8, given, &t);
-    else if (how < 120) rc = shf_table_anonymous(how % 16 ? "fuzz" : how == 112 ? any_path(in) : NULL, given, &t);
-    else if (how < 240) rc = shf_table_from_fd(handle[other] ? shf_table_fd(handle[other]) : (int)(take_byte(in) % 2) - 1, given, &t);
-    else rc = shf_table_open("x", 0, given, NULL);
+    if (how < 80)
+        rc = shf_table_open(path, how < 8 ? number32(in) : how % 8, given, &t);
+    else if (how < 120)
+        rc = shf_table_anonymous(how % 16 ? "fuzz" : how == 112 ? any_path(in) : NULL, given, &t);
+    else if (how < 240)
+        rc = shf_table_from_fd(handle[other] ? shf_table_fd(handle[other]) : (int)(take_byte(in) % 2) - 1, given, &t);
+    else
+        rc = shf_table_open("x", 0, given, NULL);
     CHECK(known(rc) == SHF_OK ? t != NULL : t == NULL && rc < 0);
     handle[i] = t;
 }
@@ -94,10 +99,14 @@ static int change(void *context, const struct shf_bytes *old, struct shf_bytes *
         for (size_t i = 0; i < old->len; i++) sum = (unsigned char)(sum + ((const unsigned char *)old->data)[i]);
     unsigned what = take_byte(c->in);
     if (what % 8 == 0) return 1;
-    if (what % 8 == 1) *desired = (struct shf_bytes){SHF_ABSENT, 0};
-    else if (what % 8 == 2) *desired = (struct shf_bytes){NULL, what / 8}; /* not legal but with 0 */
-    else if (what % 8 == 3 && c->depth++ < 3) known(shf_table_del(c->t, key, 4)); /* it may call the table */
-    else if (what % 8 != 4) *desired = (struct shf_bytes){val, what * 16};
+    if (what % 8 == 1)
+        *desired = (struct shf_bytes){SHF_ABSENT, 0};
+    else if (what % 8 == 2)
+        *desired = (struct shf_bytes){NULL, what / 8}; /* not legal but with 0 */
+    else if (what % 8 == 3 && c->depth++ < 3)
+        known(shf_table_del(c->t, key, 4)); /* it may call the table */
+    else if (what % 8 != 4)
+        *desired = (struct shf_bytes){val, what * 16};
     return 0;
 }
 
@@ -114,10 +123,13 @@ static int is_long(struct shf_bytes b) { return b.len > UINT32_MAX; }
 static void call(struct input *in) {
     unsigned what = take_byte(in) % 48, i = take_byte(in);
     struct shf_table *t = i >= 250 ? NULL : handle[i %= HANDLES];
-    if (i >= 250) i = 0;
+    if (i >= 250)
+        i = 0;
     else if (t == NULL || what == 0) {
-        if (t == NULL) open_one(in, i);
-        else shf_table_close(t), handle[i] = NULL;
+        if (t == NULL)
+            open_one(in, i);
+        else
+            shf_table_close(t), handle[i] = NULL;
         return;
     }
     memset(key, 0, sizeof key), key[0] = (unsigned char)(take_byte(in) % 32);
@@ -155,7 +167,9 @@ static void call(struct input *in) {
     case 5: rc = known(shf_table_del(t, k.data, k.len)); break;
     case 6: rc = known(shf_table_take(t, k.data, k.len, buf, cap, len)); break;
     case 7: rc = known(shf_table_del_if_equal(t, k.data, k.len, v.data, v.len)); break;
-    case 8: rc = known(shf_table_add(t, k.data, k.len, (int64_t)number64(in), uid % 2 ? (int64_t *)&wide : NULL)); break;
+    case 8:
+        rc = known(shf_table_add(t, k.data, k.len, (int64_t)number64(in), uid % 2 ? (int64_t *)&wide : NULL));
+        break;
     case 9:
         e = uid % 3 ? v : (struct shf_bytes){SHF_ABSENT, 0};
         if (uid % 7 == 0) v = (struct shf_bytes){SHF_ABSENT, 0};
@@ -174,25 +188,37 @@ static void call(struct input *in) {
     case 20: rc = known(shf_table_del_by_checked_uid(t, number64(in))); break;
     case 21:
         wide = number64(in);
-        for (int j = 0; j < 50 && known(shf_table_next(t, uid % 16 ? &wide : NULL, buf, cap, len, out, 50, &n2, &uid)) == SHF_OK; j++) {
-        }
+        for (int j = 0;
+             j < 50 && known(shf_table_next(t, uid % 16 ? &wide : NULL, buf, cap, len, out, 50, &n2, &uid)) == SHF_OK;
+             j++) {}
         break;
     case 22: rc = known(shf_table_len(t, uid % 8 ? &wide : NULL)); break;
     case 23: rc = known(shf_table_clear(t)); break;
     case 24: stats.size = uid % 3 ? sizeof stats : uid, rc = known(shf_table_stats(t, uid % 8 ? &stats : NULL)); break;
-    case 25: report.size = uid % 3 ? sizeof report : uid, rc = known(shf_table_check(t, uid % 8 ? &report : NULL)); break;
-    case 26: o.size = uid % 3 ? sizeof o : uid % (sizeof o + 1), rc = known(shf_table_options(t, uid % 8 ? &o : NULL)); break;
+    case 25:
+        report.size = uid % 3 ? sizeof report : uid, rc = known(shf_table_check(t, uid % 8 ? &report : NULL));
+        break;
+    case 26:
+        o.size = uid % 3 ? sizeof o : uid % (sizeof o + 1), rc = known(shf_table_options(t, uid % 8 ? &o : NULL));
+        break;
     case 27: rc = known(shf_table_get_many(t, m, uid % 16 ? many : NULL, uid % 17 ? outs : NULL)); break;
-    case 28: rc = known(shf_table_get_many_packed(t, m, many, buf, cap, uid % 16 ? lens : NULL, uid % 17 ? &n : NULL)); break;
+    case 28:
+        rc = known(shf_table_get_many_packed(t, m, many, buf, cap, uid % 16 ? lens : NULL, uid % 17 ? &n : NULL));
+        break;
     case 29: rc = known(shf_table_get_many_by_uid(t, m, uid % 16 ? uids : NULL, outs)); break;
     case 30: rc = known(shf_table_get_many_by_uid_packed(t, m, uids, buf, cap, lens, uid % 17 ? &n : NULL)); break;
-    case 31: rc = known(shf_table_get_many_by_checked_uid_packed(t, m, checked, buf, cap, lens, uid % 17 ? &n : NULL)); break;
+    case 31:
+        rc = known(shf_table_get_many_by_checked_uid_packed(t, m, checked, buf, cap, lens, uid % 17 ? &n : NULL));
+        break;
     case 32: rc = known(shf_table_put_many(t, m, uid % 16 ? pairs : NULL, uid % 17 ? &n : NULL)); break;
-    case 33: rc = known(shf_table_del_many(t, m, uid % 16 ? many : NULL, uid % 3 ? &n : NULL, uid % 5 ? &n2 : NULL)); break;
+    case 33:
+        rc = known(shf_table_del_many(t, m, uid % 16 ? many : NULL, uid % 3 ? &n : NULL, uid % 5 ? &n2 : NULL));
+        break;
     case 34: rc = known(shf_table_collapse(t, uid % 2 ? &wide : NULL)); break;
     case 35: known(shf_unlink(any_path(in))); break;
     case 36:
-        CHECK(shf_table_path(t) != NULL && (t == NULL) == (shf_table_fd(t) < 0) && (unsigned)shf_table_is_read_only(t) <= 1);
+        CHECK(shf_table_path(t) != NULL && (t == NULL) == (shf_table_fd(t) < 0) &&
+              (unsigned)shf_table_is_read_only(t) <= 1);
         CHECK(shf_strerror((int)uid)[0] != 0 && shf_version()[0] != 0);
         break;
     case 37: /* what one handle does is seen by another one of the same table */
@@ -203,8 +229,10 @@ static void call(struct input *in) {
         break;
     }
     if (t == NULL && what != 35 && what != 36 && what != 37 && what != 21) CHECK_EQ_INT(rc, SHF_ERR_INVALID);
-    if (len == NULL && (what == 1 || what == 13 || what == 14 || what == 17 || what == 19)) CHECK_EQ_INT(rc, SHF_ERR_INVALID);
-    if (rc == SHF_OK && (what == 0 || what > 37 || what == 2)) CHECK(!is_long(k) && !is_long(v)); /* cannot have been put */
+    if (len == NULL && (what == 1 || what == 13 || what == 14 || what == 17 || what == 19))
+        CHECK_EQ_INT(rc, SHF_ERR_INVALID);
+    if (rc == SHF_OK && (what == 0 || what > 37 || what == 2))
+        CHECK(!is_long(k) && !is_long(v)); /* cannot have been put */
 }
 
 static void fuzz_one(struct input *in) {

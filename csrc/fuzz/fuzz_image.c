@@ -7,7 +7,8 @@
  */
 #include "fuzz.h"
 
-static const struct hostile_shape shapes[] = {{0, 0, CLEAN}, {0, 0, LIVE}, {4, 4, LIVE}, {8, 8, LIVE}, {8, 40, LIVE}, {0, 0, EMPTY}};
+static const struct hostile_shape shapes[] = {{0, 0, CLEAN}, {0, 0, LIVE},  {4, 4, LIVE},
+                                              {8, 8, LIVE},  {8, 40, LIVE}, {0, 0, EMPTY}};
 #define SHAPES (sizeof shapes / sizeof *shapes)
 static struct hostile_good good[SHAPES];
 

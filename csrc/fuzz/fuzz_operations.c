@@ -131,15 +131,19 @@ static void step(struct input *in) {
         if (vlen % 4 == 3) {
             struct shf_bytes wrong = {"never this one", 14};
             REQUIRE_EQ_INT(shf_table_cas(table, key, klen, &wrong, &desired, out, sizeof out, &n), SHF_UNCHANGED);
-            if (e) CHECK_BYTES(out, n, e->val, e->vlen);
-            else CHECK(n == SIZE_MAX);
+            if (e)
+                CHECK_BYTES(out, n, e->val, e->vlen);
+            else
+                CHECK(n == SIZE_MAX);
             break;
         }
         rc = shf_table_cas(table, key, klen, &expected, &desired, NULL, 0, NULL);
         if (no_room(rc)) break;
         REQUIRE_EQ_INT(rc, SHF_OK);
-        if (what == 8) model_put(&model, key, klen, val, vlen);
-        else model_del(&model, key, klen);
+        if (what == 8)
+            model_put(&model, key, klen, val, vlen);
+        else
+            model_del(&model, key, klen);
         break;
     case 10:
         vlen = value_bytes(take_byte(in), key, klen, val);
@@ -172,8 +176,10 @@ static void step(struct input *in) {
         model_del(&model, key, klen);
         break;
     case 13:
-        if (e) CHECK(table_has(table, key, klen, e->val, e->vlen));
-        else CHECK_EQ_INT(shf_table_contains(table, key, klen), SHF_NOT_FOUND);
+        if (e)
+            CHECK(table_has(table, key, klen, e->val, e->vlen));
+        else
+            CHECK_EQ_INT(shf_table_contains(table, key, klen), SHF_NOT_FOUND);
         break;
     case 14: open_again(0); break;
     case 15: open_again(1); break;

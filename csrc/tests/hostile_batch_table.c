@@ -29,8 +29,10 @@ static void edit(struct hostile_image *m) {
 }
 
 TEST(edited_images) {
-    static const struct hostile_shape shapes[] = {{0, 0, CLEAN}, {4, 4, CLEAN}, {8, 16, CLEAN}, {20, 100, CLEAN}, {8, 8, CLEAN}};
-    struct hostile_run r = {.shapes = shapes, .n = sizeof shapes / sizeof *shapes, .edit = edit, .edits = 300, .batches = 1, .images = 500};
+    static const struct hostile_shape shapes[] = {
+        {0, 0, CLEAN}, {4, 4, CLEAN}, {8, 16, CLEAN}, {20, 100, CLEAN}, {8, 8, CLEAN}};
+    struct hostile_run r = {
+        .shapes = shapes, .n = sizeof shapes / sizeof *shapes, .edit = edit, .edits = 300, .batches = 1, .images = 500};
     hostile_images(&r);
 }
 

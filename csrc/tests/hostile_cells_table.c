@@ -8,9 +8,11 @@
 #include "hostile_model.h"
 
 TEST(edited_images) {
-    static const struct hostile_shape shapes[] = {{4, 4, CLEAN},  {4, 4, LIVE},   {3, 5, LIVE}, {12, 8, CLEAN}, {8, 8, LIVE}, {16, 40, LIVE},
-                                                  {8, 112, CLEAN}, {9, 9, LIVE}, {8, 0, CLEAN}, {20, 100, LIVE}, {4, 37, LIVE}};
-    struct hostile_run r = {.shapes = shapes, .n = sizeof shapes / sizeof *shapes, .edit = hostile_edit, .edits = 64, .images = 2000};
+    static const struct hostile_shape shapes[] = {{4, 4, CLEAN}, {4, 4, LIVE},    {3, 5, LIVE},    {12, 8, CLEAN},
+                                                  {8, 8, LIVE},  {16, 40, LIVE},  {8, 112, CLEAN}, {9, 9, LIVE},
+                                                  {8, 0, CLEAN}, {20, 100, LIVE}, {4, 37, LIVE}};
+    struct hostile_run r = {
+        .shapes = shapes, .n = sizeof shapes / sizeof *shapes, .edit = hostile_edit, .edits = 64, .images = 2000};
     hostile_images(&r);
 }
 

@@ -14,7 +14,8 @@
 #include "hostile_model.h"
 
 #define USERS 3
-static const struct hostile_shape shapes[] = {{0, 0, LIVE}, {4, 4, LIVE}, {8, 8, LIVE}, {8, 40, LIVE}, {0, 0, EMPTY}, {20, 100, CLEAN}};
+static const struct hostile_shape shapes[] = {{0, 0, LIVE},  {4, 4, LIVE},  {8, 8, LIVE},
+                                              {8, 40, LIVE}, {0, 0, EMPTY}, {20, 100, CLEAN}};
 static struct hostile_good good;
 static int table_fd;
 
@@ -39,7 +40,9 @@ static uint64_t hot_word(struct hostile_image *m) {
     case 5: return SHF_HINTS_PAGE * 4096 + draw(m, 8) * 256 + draw(m, 4) * 8;
     case 6: return draw(m, 2) ? SHF_ROOT_PAGE * 4096 : SHF_MIDDLE_PAGE * 4096;
     case 7: return map_word(draw(m, m->size / 4096)) + draw(m, 2) * 8;
-    case 8: return draw(m, 4) ? shard_offset(1) + SHARD_FIELD(directory) : draw(m, 15) * 8; /* the checked header, as if it were another table's */
+    case 8:
+        return draw(m, 4) ? shard_offset(1) + SHARD_FIELD(directory)
+                          : draw(m, 15) * 8; /* the checked header, as if it were another table's */
     default:
         page = page_of_kind(m, (enum shf_page_state)(SHF_PAGE_SEGMENT + draw(m, 4)));
         return page * 4096 + draw(m, 512) * 8;
@@ -61,7 +64,8 @@ static void mutate(void *unused) {
             for (uint64_t n = 1 + draw(&m, 4); n > 0; n--) hostile_edit(&m);
             shared->edits++;
         } else {
-            uint64_t at = hot_word(&m), was = peek(&m, at), forged = draw(&m, 2) ? odd_number(&m) : was ^ odd_number(&m);
+            uint64_t at = hot_word(&m), was = peek(&m, at),
+                     forged = draw(&m, 2) ? odd_number(&m) : was ^ odd_number(&m);
             for (uint64_t n = draw(&m, 4000); n > 0; n--) {
                 poke(&m, at, 8, forged);
                 if (n % 4 == 0) forged = draw(&m, 2) ? odd_number(&m) : was + draw(&m, 64) - 32;

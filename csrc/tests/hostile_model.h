@@ -144,9 +144,10 @@ TEST_FN void hostile_make(struct hostile_good *g, struct hostile_shape shape, ui
 
 TEST_FN uint64_t draw(struct hostile_image *m, uint64_t n) { return test_next(&m->rng) % n; }
 TEST_FN uint64_t odd_number(struct hostile_image *m) {
-    static const uint64_t odd[] = {0,          1,          2,          7,          8,          63,         64,        255,
-                                   256,        4095,       4096,       0x3fff,     0x7fff,     0xffff,     0x10000,   0x7fffffff,
-                                   0x80000000, 0xffffffff, 1ull << 32, 1ull << 40, 1ull << 41, 1ull << 62, 1ull << 63, ~0ull};
+    static const uint64_t odd[] = {0,          1,          2,          7,          8,          63,
+                                   64,         255,        256,        4095,       4096,       0x3fff,
+                                   0x7fff,     0xffff,     0x10000,    0x7fffffff, 0x80000000, 0xffffffff,
+                                   1ull << 32, 1ull << 40, 1ull << 41, 1ull << 62, 1ull << 63, ~0ull};
     switch (draw(m, 6)) {
     case 0: return odd[draw(m, sizeof odd / sizeof *odd)];
     case 1: return odd[draw(m, sizeof odd / sizeof *odd)] - 1;
@@ -160,15 +161,20 @@ TEST_FN uint64_t odd_number(struct hostile_image *m) {
 TEST_FN void poke(struct hostile_image *m, uint64_t offset, unsigned width, uint64_t v) {
     unsigned char *p = m->p + offset;
     if (offset >= m->size || width > m->size - offset) return;
-    if (width == 8 && offset % 8 == 0) __atomic_store_n((uint64_t *)(void *)p, v, __ATOMIC_RELAXED);
-    else if (width == 4 && offset % 4 == 0) __atomic_store_n((uint32_t *)(void *)p, (uint32_t)v, __ATOMIC_RELAXED);
-    else for (unsigned i = 0; i < width; i++) __atomic_store_n(p + i, (unsigned char)(v >> 8 * i), __ATOMIC_RELAXED);
+    if (width == 8 && offset % 8 == 0)
+        __atomic_store_n((uint64_t *)(void *)p, v, __ATOMIC_RELAXED);
+    else if (width == 4 && offset % 4 == 0)
+        __atomic_store_n((uint32_t *)(void *)p, (uint32_t)v, __ATOMIC_RELAXED);
+    else
+        for (unsigned i = 0; i < width; i++) __atomic_store_n(p + i, (unsigned char)(v >> 8 * i), __ATOMIC_RELAXED);
 }
 TEST_FN uint64_t peek(struct hostile_image *m, uint64_t offset) {
     if (offset % 8 != 0 || offset >= m->size) return 0;
     return __atomic_load_n((uint64_t *)(void *)(m->p + offset), __ATOMIC_RELAXED);
 }
-TEST_FN uint64_t shard_offset(uint64_t i) { return SHF_OBJECT_PAGE * 4096ull + i % SHF_SHARD_COUNT * sizeof(struct shf_shm_shard); }
+TEST_FN uint64_t shard_offset(uint64_t i) {
+    return SHF_OBJECT_PAGE * 4096ull + i % SHF_SHARD_COUNT * sizeof(struct shf_shm_shard);
+}
 TEST_FN uint64_t any_shard(struct hostile_image *m) { /* mostly the one with most keys */
     return shard_offset(draw(m, 3) ? 1 : draw(m, draw(m, 4) ? 10 : SHF_SHARD_COUNT));
 }
@@ -207,7 +213,9 @@ TEST_FN void edit_header(struct hostile_image *m) {
     case 0: h->fixed_key = (uint32_t)draw(m, 130), h->fixed_value = (uint32_t)draw(m, 130); break;
     case 1: h->fixed_key = (uint32_t)odd_number(m), h->fixed_value = (uint32_t)odd_number(m); break;
     case 2: h->fixed_key = h->fixed_value = 0; break;
-    case 3: h->fixed_key = m->x.key + (uint32_t)draw(m, 3) - 1, h->fixed_value = m->x.value + (uint32_t)draw(m, 3) - 1; break;
+    case 3:
+        h->fixed_key = m->x.key + (uint32_t)draw(m, 3) - 1, h->fixed_value = m->x.value + (uint32_t)draw(m, 3) - 1;
+        break;
     case 4: h->max_bytes = draw(m, 2) ? UINT64_C(4096) << draw(m, 32) : odd_number(m) * (draw(m, 2) ? 4096 : 1); break;
     case 5: h->hash = (uint32_t)draw(m, 4); break;
     case 6: h->object_pages = (uint32_t)odd_number(m); break;
@@ -235,11 +243,14 @@ TEST_FN void edit_common(struct hostile_image *m) {
     case 11: poke(m, FIELD(shf_shm_header, grow_word) + (draw(m, 2) ? 56 : 0), 4, lock_word(m)); break;
     case 12: /* an armed step with fields that look right */
         for (uint64_t at = 72; at < 128; at += 4) poke(m, s + at, 4, draw(m, 3) ? any_page(m) : odd_number(m));
-        if (draw(m, 2)) poke(m, s + SHARD_FIELD(new_word), 8, draw(m, 2) ? any_page(m) * 4096 | draw(m, 16) : odd_number(m));
-        if (draw(m, 2)) poke(m, s + SHARD_FIELD(new_head), 8, draw(m, 2) ? odd_number(m) : any_page(m) * 4096 + draw(m, 512) * 8);
+        if (draw(m, 2))
+            poke(m, s + SHARD_FIELD(new_word), 8, draw(m, 2) ? any_page(m) * 4096 | draw(m, 16) : odd_number(m));
+        if (draw(m, 2))
+            poke(m, s + SHARD_FIELD(new_head), 8, draw(m, 2) ? odd_number(m) : any_page(m) * 4096 + draw(m, 512) * 8);
         page = page_of_kind(m, (enum shf_page_state)(SHF_PAGE_SEGMENT + draw(m, 4)));
         if (page != 0) {
-            poke(m, s + (draw(m, 2) ? SHARD_FIELD(arg0) : SHARD_FIELD(new_run)), 4, page + (draw(m, 4) ? 0 : draw(m, 16)));
+            poke(m, s + (draw(m, 2) ? SHARD_FIELD(arg0) : SHARD_FIELD(new_run)), 4,
+                 page + (draw(m, 4) ? 0 : draw(m, 16)));
             if (draw(m, 2)) poke(m, s + SHARD_FIELD(old_run), 4, page);
         }
         if (draw(m, 3) == 0) { /* a split of some entries */
@@ -248,34 +259,39 @@ TEST_FN void edit_common(struct hostile_image *m) {
         }
         arm(m, s, 1 + draw(m, 15), draw(m, 2) ? page * 512 + draw(m, 512) : odd_number(m));
         break;
-    case 13: poke(m, s + SHARD_FIELD(run), 4, draw(m, 2) ? any_page(m) : odd_number(m)), poke(m, s, 4, lock_word(m)); break;
+    case 13:
+        poke(m, s + SHARD_FIELD(run), 4, draw(m, 2) ? any_page(m) : odd_number(m)), poke(m, s, 4, lock_word(m));
+        break;
     case 14: /* a directory word: an array that is none, any depth */
         page = draw(m, 2) ? page_of_kind(m, SHF_PAGE_DIRECTORY) : any_page(m);
-        poke(m, s + SHARD_FIELD(directory), 8, draw(m, 3) ? page * 4096 | draw(m, 16) : draw(m, 2) ? odd_number(m)
-                                                                                        : peek(m, s + SHARD_FIELD(directory)) ^ draw(m, 64));
+        poke(m, s + SHARD_FIELD(directory), 8,
+             draw(m, 3)   ? page * 4096 | draw(m, 16)
+             : draw(m, 2) ? odd_number(m)
+                          : peek(m, s + SHARD_FIELD(directory)) ^ draw(m, 64));
         break;
     case 15: /* an entry: into the middle of a segment, so that the last page is outside; anything; none */
         poke(m, s + SHARD_FIELD(entries) + draw(m, 8) * 4, 4,
-             draw(m, 3) == 0 ? odd_number(m) : draw(m, 2) ? m->size / 4096 - draw(m, 17) : page_of_kind(m, SHF_PAGE_SEGMENT) + draw(m, 16));
+             draw(m, 3) == 0 ? odd_number(m)
+             : draw(m, 2)    ? m->size / 4096 - draw(m, 17)
+                             : page_of_kind(m, SHF_PAGE_SEGMENT) + draw(m, 16));
         break;
     case 16: /* entries of an array */
         if ((page = page_of_kind(m, SHF_PAGE_DIRECTORY)) != 0) poke(m, page * 4096 + draw(m, 64) * 4, 4, odd_number(m));
         break;
     case 17: poke(m, 4096 + draw(m, 4) * 32 + draw(m, 8) * 4, 4, odd_number(m)); break; /* the registry's first slots */
-    case 18: /* hints: how many, which */
+    case 18:                                                                            /* hints: how many, which */
         poke(m, SHF_HINTS_PAGE * 4096 + draw(m, 12) * 256 + (draw(m, 2) ? 0 : draw(m, 64) * 4), 4, odd_number(m));
         break;
     case 19: /* a page in another's place */
-        if (m->size >= 40 * 4096) copy_words(m, (15 + draw(m, m->size / 4096 - 15)) * 4096, (15 + draw(m, m->size / 4096 - 15)) * 4096, 4096);
+        if (m->size >= 40 * 4096)
+            copy_words(m, (15 + draw(m, m->size / 4096 - 15)) * 4096, (15 + draw(m, m->size / 4096 - 15)) * 4096, 4096);
         break;
     case 20: /* what clear leaves */
         for (uint64_t at = SHARD_FIELD(grave_directory); at < sizeof(struct shf_shm_shard); at += 4)
             if (draw(m, 2)) poke(m, s + at, 4, draw(m, 2) ? any_page(m) : odd_number(m));
         poke(m, s + SHARD_FIELD(grave_full), 4, 1);
         break;
-    case 21: /* a shard in another's place */
-        copy_words(m, s, any_shard(m), sizeof(struct shf_shm_shard));
-        break;
+    case 21: /* a shard in another's place */ copy_words(m, s, any_shard(m), sizeof(struct shf_shm_shard)); break;
     case 22: /* two words of one segment change places: keys that no look-up finds */
         if ((page = page_of_kind(m, SHF_PAGE_SEGMENT)) == 0) break;
         for (int i = 0; i < 30; i++) {
@@ -307,7 +323,8 @@ TEST_FN void edit_records(struct hostile_image *m) {
         }
         break;
     case 2: /* headers of chunks: a list with a loop */
-        if ((page = page_of_kind(m, SHF_PAGE_CHUNK)) != 0) poke(m, page * 4096 + draw(m, 16) * 4, 4, draw(m, 2) ? page : odd_number(m));
+        if ((page = page_of_kind(m, SHF_PAGE_CHUNK)) != 0)
+            poke(m, page * 4096 + draw(m, 16) * 4, 4, draw(m, 2) ? page : odd_number(m));
         break;
     case 3: /* headers of records */
         if ((page = page_of_kind(m, SHF_PAGE_CHUNK)) == 0) break;
@@ -323,10 +340,13 @@ TEST_FN void edit_records(struct hostile_image *m) {
         break;
     case 6: /* the cleaner: its victim, its hand, how much garbage there is; a chunk's dead units */
         poke(m, s + SHARD_FIELD(garbage), 4, draw(m, 2) ? 100000 : odd_number(m));
-        if (draw(m, 2)) poke(m, s + SHARD_FIELD(victim), 4, draw(m, 2) ? page_of_kind(m, SHF_PAGE_CHUNK) : odd_number(m));
-        if (draw(m, 2)) poke(m, s + SHARD_FIELD(predecessor), 4, draw(m, 2) ? page_of_kind(m, SHF_PAGE_CHUNK) : odd_number(m));
+        if (draw(m, 2))
+            poke(m, s + SHARD_FIELD(victim), 4, draw(m, 2) ? page_of_kind(m, SHF_PAGE_CHUNK) : odd_number(m));
+        if (draw(m, 2))
+            poke(m, s + SHARD_FIELD(predecessor), 4, draw(m, 2) ? page_of_kind(m, SHF_PAGE_CHUNK) : odd_number(m));
         if (draw(m, 2)) poke(m, s + SHARD_FIELD(position), 4, draw(m, 2) ? draw(m, 600) : odd_number(m));
-        if (draw(m, 2)) poke(m, map_word(page_of_kind(m, SHF_PAGE_CHUNK)) + 8, 8, draw(m, 2) ? draw(m, 512) : odd_number(m));
+        if (draw(m, 2))
+            poke(m, map_word(page_of_kind(m, SHF_PAGE_CHUNK)) + 8, 8, draw(m, 2) ? draw(m, 512) : odd_number(m));
         break;
     }
 }
@@ -351,7 +371,10 @@ TEST_FN void edit_cells(struct hostile_image *m) {
         poke(m, map_word(page), 4, draw(m, 3) ? 1 + draw(m, 20) : odd_number(m) & 0x3fffffff);
         break;
     case 1: /* a header word */
-        poke(m, bucket, 8, draw(m, 3) == 0 ? odd_number(m) : draw(m, 2) ? peek(m, bucket) ^ 1ull << draw(m, 64) : test_next(&m->rng));
+        poke(m, bucket, 8,
+             draw(m, 3) == 0 ? odd_number(m)
+             : draw(m, 2)    ? peek(m, bucket) ^ 1ull << draw(m, 64)
+                             : test_next(&m->rng));
         break;
     case 2: { /* all tags of a segment are one; all flags set */
         if ((page = page_of_kind(m, SHF_PAGE_SEGMENT)) == 0) break;
@@ -361,7 +384,11 @@ TEST_FN void edit_cells(struct hostile_image *m) {
         break;
     }
     case 3: /* version words: odd, running over */
-        if (!m->x.narrow) poke(m, bucket + 8, 8, draw(m, 3) ? peek(m, bucket + 8) + 1 : draw(m, 2) ? ~0ull - draw(m, 3) : odd_number(m));
+        if (!m->x.narrow)
+            poke(m, bucket + 8, 8,
+                 draw(m, 3)   ? peek(m, bucket + 8) + 1
+                 : draw(m, 2) ? ~0ull - draw(m, 3)
+                              : odd_number(m));
         break;
     case 4: /* redo records, of a cell or of nothing */
         if (!m->x.redo_words) break;
@@ -382,16 +409,21 @@ TEST_FN void edit_cells(struct hostile_image *m) {
         poke(m, s + SHARD_FIELD(cell_word), 8, draw(m, 2) ? peek(m, bucket + 8 * draw(m, 2)) : odd_number(m));
         poke(m, s + SHARD_FIELD(cell_count), 4, draw(m, 2) ? draw(m, 9) : odd_number(m));
         if (m->x.redo_words && draw(m, 2)) poke(m, redo_record(m, s), 8, cell_offset(m, bucket, 1 + draw(m, 7)) / 8);
-        arm(m, s, draw(m, 2) ? SHF_STEP_CELL : SHF_STEP_VALUE, draw(m, 3) ? (bucket + (draw(m, 4) ? 0 : draw(m, 256))) / 8 : odd_number(m));
+        arm(m, s, draw(m, 2) ? SHF_STEP_CELL : SHF_STEP_VALUE,
+            draw(m, 3) ? (bucket + (draw(m, 4) ? 0 : draw(m, 256))) / 8 : odd_number(m));
         break;
     }
 }
 TEST_FN void hostile_edit(struct hostile_image *m) {
-    if (draw(m, 3)) edit_common(m);
-    else if (m->x.key == 0) edit_records(m);
-    else edit_cells(m);
+    if (draw(m, 3))
+        edit_common(m);
+    else if (m->x.key == 0)
+        edit_records(m);
+    else
+        edit_cells(m);
 }
-TEST_FN struct hostile_image hostile_image_of(const struct hostile_shape *s, unsigned char *p, size_t size, uint64_t rng) {
+TEST_FN struct hostile_image hostile_image_of(const struct hostile_shape *s, unsigned char *p, size_t size,
+                                              uint64_t rng) {
     struct hostile_image m = {p, size, rng, {0}};
     shf__cells_geometry((uint32_t)s->key, (uint32_t)s->value, &m.x);
     return m;
@@ -426,11 +458,13 @@ TEST_FN void use_batch(struct shf_table *t, struct hostile_image *m, const struc
     struct shf_bytes keys[HOSTILE_BATCH];
     struct shf_value out[HOSTILE_BATCH];
     struct shf_pair pairs[HOSTILE_BATCH];
-    size_t cap = draw(m, 4) ? v : draw(m, 300), all = n * (size_t)draw(m, 200), lens[HOSTILE_BATCH], done = 0, removed = 0;
+    size_t cap = draw(m, 4) ? v : draw(m, 300), all = n * (size_t)draw(m, 200), lens[HOSTILE_BATCH], done = 0,
+           removed = 0;
     unsigned char *vals = test_alloc(n * cap), *packed = test_alloc(all), *val = test_alloc(v);
     memset(val, 'b', v);
     for (uint32_t j = 0; j < n; j++) {
-        keys[j] = (struct shf_bytes){keys_of[j], hostile_key(&g->shape, draw(m, 8) ? g->number[first + j] : draw(m, 1 << 20), keys_of[j])};
+        keys[j] = (struct shf_bytes){
+            keys_of[j], hostile_key(&g->shape, draw(m, 8) ? g->number[first + j] : draw(m, 1 << 20), keys_of[j])};
         out[j] = (struct shf_value){vals + j * cap, cap, 0, 0};
         pairs[j] = (struct shf_pair){keys[j], {val, g->shape.key ? v : draw(m, v + 1)}};
     }
@@ -442,7 +476,9 @@ TEST_FN void use_batch(struct shf_table *t, struct hostile_image *m, const struc
     case 1: outcome(shf_table_get_many_packed(t, n, keys, packed, all, lens, &done)); break;
     case 2: outcome(shf_table_get_many_by_uid(t, n, g->uid + first, out)); break;
     case 3: outcome(shf_table_get_many_by_uid_packed(t, n, g->uid + first, packed, all, lens, &done)); break;
-    case 4: outcome(shf_table_get_many_by_checked_uid_packed(t, n, g->checked + first, packed, all, lens, &done)); break;
+    case 4:
+        outcome(shf_table_get_many_by_checked_uid_packed(t, n, g->checked + first, packed, all, lens, &done));
+        break;
     case 5:
     case 6: outcome(shf_table_put_many(t, n, pairs, &done)); break;
     case 7: outcome(shf_table_del_many(t, n / 3, keys, &removed, &done)); break;
@@ -451,12 +487,13 @@ TEST_FN void use_batch(struct shf_table *t, struct hostile_image *m, const struc
     free(vals), free(packed), free(val);
 }
 /* One call, or some, of any kind. `k` and `v`: the lengths that the table wants (variable: any; v is the longest). */
-TEST_FN void use_once(struct shf_table *t, struct hostile_image *m, const struct hostile_good *g, const struct shf_table_options *o,
-                      uint64_t *position) {
+TEST_FN void use_once(struct shf_table *t, struct hostile_image *m, const struct hostile_good *g,
+                      const struct shf_table_options *o, uint64_t *position) {
     static unsigned char key_of_any[HOSTILE_KEY_MAX];
     int variable = o->fixed_key == 0, ro = shf_table_is_read_only(t), known = draw(m, 4) != 0;
     uint32_t i = (uint32_t)draw(m, HOSTILE_KEYS);
-    uint64_t number = known ? g->number[i] : draw(m, 1 << 20), len, checked = known ? g->checked[i] : test_next(&m->rng);
+    uint64_t number = known ? g->number[i] : draw(m, 1 << 20), len,
+             checked = known ? g->checked[i] : test_next(&m->rng);
     uint32_t uid = known ? g->uid[i] : (uint32_t)test_next(&m->rng) & (draw(m, 2) ? ~0u : 0x01ffffffu);
     size_t klen = hostile_key(&g->shape, number, key_of_any), n = 0, kn = 0, v = o->fixed_value;
     if (!variable && klen != o->fixed_key) klen = draw(m, 8) ? o->fixed_key : klen; /* forged lengths: mostly right */
@@ -476,16 +513,21 @@ TEST_FN void use_once(struct shf_table *t, struct hostile_image *m, const struct
     case 4:
         for (int j = 0; j < 60; j++) {
             int rc = outcome(shf_table_next(t, position, kout, klen, &kn, out, v, &n, &uid));
-            if (rc == SHF_TRUNCATED) (*position)++;
-            else if (rc != SHF_OK) break;
-            else CHECK(n <= v && kn <= klen && uid != 0);
+            if (rc == SHF_TRUNCATED)
+                (*position)++;
+            else if (rc != SHF_OK)
+                break;
+            else
+                CHECK(n <= v && kn <= klen && uid != 0);
         }
         break;
     case 5:
-        if (outcome(shf_table_uid(t, key, klen, &uid)) == SHF_OK) outcome(shf_table_key_by_uid(t, uid, kout, klen, &kn));
+        if (outcome(shf_table_uid(t, key, klen, &uid)) == SHF_OK)
+            outcome(shf_table_key_by_uid(t, uid, kout, klen, &kn));
         break;
     case 6:
-        if (outcome(shf_table_checked_uid(t, key, klen, &checked)) == SHF_OK) outcome(shf_table_key_by_checked_uid(t, checked, kout, klen, &kn));
+        if (outcome(shf_table_checked_uid(t, key, klen, &checked)) == SHF_OK)
+            outcome(shf_table_key_by_checked_uid(t, checked, kout, klen, &kn));
         break;
     case 7:
     case 8:
@@ -510,8 +552,10 @@ TEST_FN void use_once(struct shf_table *t, struct hostile_image *m, const struct
     case 23:
     case 24:
         memset(out, 0, v);
-        if (shf_table_get(t, key, klen, out, v, &n) == SHF_OK) e.len = n;
-        else if (draw(m, 2)) e = (struct shf_bytes){SHF_ABSENT, 0};
+        if (shf_table_get(t, key, klen, out, v, &n) == SHF_OK)
+            e.len = n;
+        else if (draw(m, 2))
+            e = (struct shf_bytes){SHF_ABSENT, 0};
         if (draw(m, 4) == 0) d = (struct shf_bytes){SHF_ABSENT, 0};
         outcome(shf_table_cas(t, key, klen, &e, &d, NULL, 0, draw(m, 2) ? &n : NULL));
         break;
@@ -548,12 +592,15 @@ TEST_FN void hostile_check(struct shf_table *t) {
     struct shf_table_report report = {0};
     struct shf_table_stats stats = {0};
     report.size = sizeof report, stats.size = sizeof stats;
-    if (outcome(shf_table_check(t, &report)) == SHF_OK) hostile_counts->clean++;
-    else hostile_counts->corrupt++;
+    if (outcome(shf_table_check(t, &report)) == SHF_OK)
+        hostile_counts->clean++;
+    else
+        hostile_counts->corrupt++;
     outcome(shf_table_stats(t, &stats));
 }
 /* A use of the table behind fd; `steps` calls, `batches`: of batches only. Returns the code of opening it. */
-TEST_FN int hostile_use(int fd, int read_only, struct hostile_image *m, const struct hostile_good *g, int steps, int batches) {
+TEST_FN int hostile_use(int fd, int read_only, struct hostile_image *m, const struct hostile_good *g, int steps,
+                        int batches) {
     struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
     struct shf_table *t = NULL;
     char path[64];
@@ -577,8 +624,10 @@ TEST_FN int hostile_use(int fd, int read_only, struct hostile_image *m, const st
     uint64_t position = draw(m, 2) ? 0 : SHF_SHARD_POSITION(draw(m, 12));
     if (draw(m, 4) == 0) hostile_check(t);
     for (int i = 0; i < steps; i++) {
-        if (batches) use_batch(t, m, g, o.fixed_key != 0 ? o.fixed_value : 300);
-        else use_once(t, m, g, &o, &position);
+        if (batches)
+            use_batch(t, m, g, o.fixed_key != 0 ? o.fixed_value : 300);
+        else
+            use_once(t, m, g, &o, &position);
     }
     hostile_check(t);
     shf_table_close(t);
@@ -613,13 +662,14 @@ TEST_FN void hostile_one(const struct hostile_run *r, uint64_t n) {
     uint64_t edits = draw(&m, 3) ? 1 + draw(&m, 4) : 1 + draw(&m, r->edits);
     while (edits-- > 0) r->edit(&m);
     size_t size = m.size, length;
-    if (draw(&m, 16) == 0) size = draw(&m, m.size + 1);                       /* cut off */
+    if (draw(&m, 16) == 0) size = draw(&m, m.size + 1); /* cut off */
     if (draw(&m, 24) == 0) size = draw(&m, m.size / 4096 + 1) * 4096;
-    if (draw(&m, 24) == 0) size = room - draw(&m, 4096);                      /* too long */
-    length = size + (draw(&m, 16) ? 0 : draw(&m, 1 << 22));                   /* a hole at the end */
+    if (draw(&m, 24) == 0) size = room - draw(&m, 4096);    /* too long */
+    length = size + (draw(&m, 16) ? 0 : draw(&m, 1 << 22)); /* a hole at the end */
     REQUIRE(write(fd, m.p, size) == (ssize_t)size && ftruncate(fd, (off_t)length) == 0);
-    if (draw(&m, 16) == 0)                                                    /* a hole in the middle */
-        CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(draw(&m, size / 4096 + 1) * 4096), 8192) == 0);
+    if (draw(&m, 16) == 0) /* a hole in the middle */
+        CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(draw(&m, size / 4096 + 1) * 4096),
+                        8192) == 0);
     hostile_seal(fd);
     free(m.p);
     m.p = NULL, m.size = 0;
@@ -666,9 +716,15 @@ TEST_FN void hostile_print_codes(void) {
     static const struct {
         int code;
         const char *name;
-    } names[] = {{SHF_ERR_CORRUPT, "corrupt"},   {SHF_ERR_TIMEOUT, "timeout"},         {SHF_ERR_INCOMPATIBLE, "incompatible"},
-                 {SHF_ERR_UNCLEAN, "unclean"},   {SHF_ERR_BUSY, "busy"},               {SHF_ERR_NO_SPACE, "no space"},
-                 {SHF_ERR_FULL, "full"},         {SHF_ERR_WRONG_LENGTH, "wrong length"}, {SHF_ERR_NOT_A_COUNTER, "not a counter"},
+    } names[] = {{SHF_ERR_CORRUPT, "corrupt"},
+                 {SHF_ERR_TIMEOUT, "timeout"},
+                 {SHF_ERR_INCOMPATIBLE, "incompatible"},
+                 {SHF_ERR_UNCLEAN, "unclean"},
+                 {SHF_ERR_BUSY, "busy"},
+                 {SHF_ERR_NO_SPACE, "no space"},
+                 {SHF_ERR_FULL, "full"},
+                 {SHF_ERR_WRONG_LENGTH, "wrong length"},
+                 {SHF_ERR_NOT_A_COUNTER, "not a counter"},
                  {SHF_ERR_INVALID, "invalid"}};
     uint64_t rest = 0;
     for (int i = 0; i < 32; i++) rest += hostile_counts->by_code[i];
@@ -697,8 +753,10 @@ TEST_FN void hostile_images(struct hostile_run *r) {
         int rc = hostile_watch(fork_child(hostile_worker, r), &hostile_counts->current, limit);
         if (rc == 0 || rc == 98) break;
         uint64_t n = hostile_counts->current;
-        if (rc == CHILD_HUNG) hangs++;
-        else crashes++;
+        if (rc == CHILD_HUNG)
+            hangs++;
+        else
+            crashes++;
         FAIL("image %" PRIu64 ": %s (%d); again: SHF_SEED=%" PRIu64 " SHF_IMAGE=%" PRIu64, n,
              rc == CHILD_HUNG ? "a hang" : "a crash, or a report above", rc, test_seed, n);
         r->first = n + 1;
@@ -707,7 +765,8 @@ TEST_FN void hostile_images(struct hostile_run *r) {
            (uint64_t)hostile_counts->current, (uint64_t)hostile_counts->opened, (uint64_t)hostile_counts->refused,
            (uint64_t)hostile_counts->operations);
     hostile_print_codes();
-    printf(" check: %" PRIu64 " clean, %" PRIu64 " not; slowest %.0f ms (%" PRIu64 "); %" PRIu64 " crashes, %" PRIu64 " hangs\n",
+    printf(" check: %" PRIu64 " clean, %" PRIu64 " not; slowest %.0f ms (%" PRIu64 "); %" PRIu64 " crashes, %" PRIu64
+           " hangs\n",
            (uint64_t)hostile_counts->clean, (uint64_t)hostile_counts->corrupt, (double)hostile_counts->slowest_ns / 1e6,
            (uint64_t)hostile_counts->slowest, crashes, hangs);
     for (size_t i = 0; i < r->n; i++) free(r->good[i].bytes);
