@@ -33,9 +33,10 @@ use crate::{
 ///
 /// # Errors of all calls
 ///
-/// *Reads* fail only with [`Error::Corrupt`], [`Error::NoMemory`], and on a read-only table [`Error::Busy`] if
-/// a value changes too often to be read. *Changes* may also fail with [`Error::ReadOnly`], [`Error::Timeout`],
-/// [`Error::Forked`] and [`Error::Io`], and those that need room with [`Error::NoSpace`], [`Error::Full`],
+/// *Reads* fail only with [`Error::Corrupt`], [`Error::NoMemory`], with [`Error::Io`] or [`Error::AddressSpace`] if what
+/// others have added cannot be seen, and, if a value changes too often to be read, with [`Error::Busy`] on a read-only
+/// table and [`Error::Timeout`] on another. *Changes* may also fail with [`Error::ReadOnly`], [`Error::Timeout`] and
+/// [`Error::Forked`], and those that need room with [`Error::NoSpace`], [`Error::Full`],
 /// [`Error::TooLong`] and [`Error::AddressSpace`]. With [fixed lengths](TableOptions::fixed) each call, reads too, gives
 /// [`Error::WrongLength`] for a key or value of another length. After an error nothing was changed, but by
 /// [`put_many`](Table::put_many), [`remove_many`](Table::remove_many) and [`clear`](Table::clear), which tell how far

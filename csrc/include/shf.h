@@ -127,7 +127,8 @@ struct shf_table_options {
 
 /* Opens the table at `path` (flags: SHF_CREATE, SHF_EXCL, SHF_RDONLY). `options` may be NULL. Of several
  * processes that create at once one wins and all get the same table; nobody sees half of it. A few system
- * calls, under a millisecond whatever the size. Errors: most of the list above; the message names the path. */
+ * calls, under a millisecond whatever the size. Errors: most of the list above; the message names the path. An
+ * error after the file was made (no descriptor left, say) leaves a whole, empty table at the path. */
 SHF_API int shf_table_open(const char *path, unsigned flags, const struct shf_table_options *options,
                            struct shf_table **table);
 /* A table in an anonymous memory file (memfd) that vanishes with its last user. `name` shows in /proc only.
@@ -155,7 +156,9 @@ SHF_API int shf_table_options(const struct shf_table *table, struct shf_table_op
 /* Keys and values are any bytes, empty ones included (a pointer may be NULL if its length is 0). `uid` may
  * be NULL everywhere. Every operation is atomic: readers and survivors of a death see it whole or not at
  * all. Changes may return SHF_ERR_READ_ONLY, _TIMEOUT, _CORRUPT, _FORKED, _IO, and those that need room
- * SHF_ERR_NO_SPACE, _FULL, _TOO_LONG, _ADDRESS_SPACE; nothing was changed then. */
+ * SHF_ERR_NO_SPACE, _FULL, _TOO_LONG, _ADDRESS_SPACE; nothing was changed then. Reads may return SHF_ERR_CORRUPT,
+ * _NO_MEMORY, _IO and _ADDRESS_SPACE (what others have added cannot be seen), SHF_ERR_BUSY (a read-only handle) or
+ * _TIMEOUT (another) if writers disturb them for long. */
 
 /* Sets the value, whether or not the key is there. The UID of a key does not change while the key lives. */
 SHF_API int shf_table_put(struct shf_table *table, const void *key, size_t klen, const void *val, size_t vlen,

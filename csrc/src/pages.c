@@ -317,12 +317,15 @@ int shf__pages_hand(struct shf_pages *p, uint32_t n, uint32_t budget, int *found
         if (page >= limit) page = 0; /* forged, or out of reach */
     }
     while (budget-- > 0 && !*found) {
+        uint32_t seen = shf__pages_limit(r);
         struct shf_shm_map_entry *e = shf__pages_entry(r, page);
         uint64_t w = e ? shm_load_acquire(&e->word) : 0;
         if (!is_head(r, page, w)) {
+            int out = shf__pages_out_of_reach(r, page);
+            if (!out && shf__pages_limit(r) != seen) continue; /* the look at the file's size came late */
             shm_store_relaxed32(&r->header->hand, 0);
-            *wrapped = shf__pages_out_of_reach(r, page);
-            if (*wrapped) return SHF_OK;
+            *wrapped = out;
+            if (out) return SHF_OK;
             return shf__region_corrupt(r, "page map: the hand is not at a head", page);
         }
         uint32_t length = shf_page_length(w);

@@ -426,6 +426,16 @@ static int look_around(struct shf_registry *g, struct here *here) {
 
 static shf_au64 *word_of(uint64_t *field) { return (shf_au64 *)(void *)field; }
 
+/* 1 if a life beside slot `mine` is sure, 0 if there is none; -errno if that cannot be asked for. */
+static int somebody_lives(struct shf_registry *g, uint32_t mine) {
+    for (uint32_t s = 1; s < SHF_SLOT_COUNT; s++) {
+        if (s == mine || shm_load_acquire32(&shf__registry_slot(g, s)->generation) == 0) continue;
+        int rc = os_ofd_probe(g->region->fd, LIFE_BYTE(s));
+        if (rc != 0) return rc;
+    }
+    return 0;
+}
+
 /* SHF_OK or SHF_ERR_UNCLEAN; stores nothing. */
 static int check_unclean(struct shf_registry *g, const struct here *here) {
     struct shf_region *r = g->region;
@@ -439,12 +449,9 @@ static int check_unclean(struct shf_registry *g, const struct here *here) {
     if (same_file && !same_boot)
         same_boot = os_fs_type(r->fd, &fs) >= 0 && (fs == TMPFS_MAGIC || fs == HUGETLBFS_MAGIC);
     if (same_file && same_boot) return SHF_OK;
-    for (uint32_t s = 1; s < SHF_SLOT_COUNT; s++) { /* not is_locked: a probe that fails is no proof that somebody lives */
-        if (shm_load_acquire32(&shf__registry_slot(g, s)->generation) == 0) continue;
-        rc = os_ofd_probe(r->fd, LIFE_BYTE(s));
-        if (rc > 0) return SHF_OK;
-        if (rc < 0) return system_error(rc, r, "registry: probe", "whether somebody has it open cannot be asked for");
-    }
+    rc = somebody_lives(g, 0);
+    if (rc > 0) return SHF_OK;
+    if (rc < 0) return system_error(rc, r, "registry: probe", "whether somebody has it open cannot be asked for");
     return shf__fail(SHF_ERR_UNCLEAN, 0, "header: dirty", r->path,
                      same_file ? "%s was in use when the machine went down; restore it or make it anew"
                                : "%s is a copy of a file that was in use; copy it when nobody has it open",
@@ -465,7 +472,7 @@ static int set_dirty(struct shf_registry *g, uint32_t mine, const struct here *h
     store_if_other(&h->boot_id[1], here->boot_id[1]);
     store_if_other(&h->dev, r->dev);
     store_if_other(&h->ino, r->ino);
-    if (was && others_alive(g, mine, 1)) return SHF_OK;
+    if (was && somebody_lives(g, mine) > 0) return SHF_OK;
     if (!was) shm_store_release32(&h->dirty, 1); /* H1 */
     int rc = os_msync(r->base, SHF_PAGE);
     return rc < 0 ? system_error(rc, r, "registry: msync", "the header could not be written") : SHF_OK;

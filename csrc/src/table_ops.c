@@ -665,7 +665,8 @@ static int del_uid(struct shf_table *t, uint32_t uid, uint32_t check, int checke
 static int put_uid(struct shf_table *t, uint32_t uid, uint32_t check, int checked, const void *val, size_t vlen) {
     unsigned char small[256], *key = small;
     size_t cap = sizeof small, klen = 0;
-    uint32_t rounds = 0;
+    uint64_t last = 0;
+    uint32_t same = 0;
     int rc;
     SHF_CHECK_ARGS(t != NULL && (val != NULL || vlen == 0));
     for (;;) {
@@ -677,7 +678,10 @@ static int put_uid(struct shf_table *t, uint32_t uid, uint32_t check, int checke
             o.only_uid = uid;
             rc = run(&o);
             if (rc != SHF_NOT_FOUND) break;
-            if (++rounds == DISAGREEMENTS) {
+            uint64_t now = o.target.hash | 1; /* of the key just read */
+            same = now == last ? same + 1 : 0;
+            last = now;
+            if (same == DISAGREEMENTS) {
                 rc = shf__region_corrupt(&t->region, "UID: its key is not where a look-up goes", uid);
                 break;
             }
