@@ -21,7 +21,7 @@ static void died(int sig) { /* says which input it was */
 static void replay(const char *path) {
     struct stat st;
     FILE *f = NULL;
-    if (stat(path, &st) != 0) return;
+    if (stat(path, &st) != 0) perror(path), exit(2);
     if (S_ISDIR(st.st_mode)) {
         struct dirent **names = NULL;
         int n = scandir(path, &names, NULL, alphasort);
@@ -53,7 +53,15 @@ int main(int argc, char **argv) {
     signal(SIGALRM, died);
     LLVMFuzzerInitialize(&argc, &argv);
     for (int i = 1; i < argc; i++) replay(argv[i]);
+    if (argc < 2 && access("fuzz/replay.c", F_OK) == 0 && access("fuzz/corpus", F_OK) != 0) {
+        printf("  skipped: a package has no corpus\n0 passed, 0 failed\n");
+        return 0;
+    }
     if (argc < 2) replay(folder);
+    if (files == 0) {
+        printf("*** no input\n");
+        return 1;
+    }
     printf("# total: %u inputs of the fuzzers' corpus, 0 crashes, 0 hangs\n%u passed, 0 failed\n", files, files);
     return 0;
 }

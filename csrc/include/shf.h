@@ -140,7 +140,8 @@ SHF_API int shf_table_anonymous(const char *name, const struct shf_table_options
 SHF_API int shf_table_from_fd(int fd, const struct shf_table_options *options, struct shf_table **table);
 /* The handle's file descriptor, borrowed: valid while the handle is open. */
 SHF_API int shf_table_fd(const struct shf_table *table);
-/* Closes the handle. NULL is legal. The last call on it. Never fails; waits for nobody but the disk, if it is the last one. */
+/* Closes the handle. NULL is legal. The last call on it. Never fails; waits for the disk, if it is the last one, and 0.2 s at
+ * most for processes that are just opening. */
 SHF_API void shf_table_close(struct shf_table *table);
 /* Removes the name `path`; processes that have the table open keep it. SHF_ERR_NOT_FOUND, _INVALID_PATH (not
  * a shf file), _PERMISSION, _IO. */

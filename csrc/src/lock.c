@@ -45,7 +45,7 @@
  *            after its last store.
  *            The unlocking exchange clears W and wakes one. Whoever slept retakes with W, as others may still sleep;
  *            at worst that is one wake for nobody. A wake is lost when its receiver dies before it retakes, or if the
- *            unlocker dies between exchange and wake: costs one sleep.
+ *            unlocker dies between exchange and wake: costs one sleep (500 ms of those behind S).
  *            S, one watches: 1,000 sleepers that each wake ten times a second take 15 % of a CPU (measured). So
  *            whoever has waited for 50 ms, which only a stopped holder or a slow disk explains, sets S and goes on so;
  *            or finds S set, and sleeps 500 ms (or to its deadline) at a time. Who leaves the queue and has seen S, by

@@ -2,9 +2,9 @@
 /*
  * os.c - every system call of the engine
  *
- * WHAT       Thin wrappers: >= 0, or -errno; EINTR is retried inside. Nothing here prints, allocates, keeps a lock
- *            or touches shared memory (the futex calls hand the kernel the address of a lock word).
- *            No call is a cancellation point, and no descriptor is 0, 1 or 2.
+ * WHAT       Thin wrappers: >= 0, or -errno; EINTR is retried inside. Nothing here prints, keeps a lock, allocates (but
+ *            for a list of threads in /proc) or touches shared memory (the futex calls hand the kernel a lock word's address).
+ *            No call is a cancellation point, and no descriptor that is given out is 0, 1 or 2.
  * NOT        Policy. Which errno becomes which SHF_ERR_* is the caller's affair.
  *
  * FAULTS     With SHF_FAULTS each call that can fail first asks shf__os_fault("os_name"): a test, which defines
@@ -558,7 +558,7 @@ int os_process_start(uint32_t pid, uint64_t *start) {
 }
 
 int os_pid_namespace(uint64_t *id) {
-    char text[4096], *line, *end;
+    char text[16384], *line, *end; /* NSpid stands behind the list of groups */
     struct stat st;
     FAULT("os_pid_namespace");
     NOT_CANCELLED;

@@ -79,7 +79,7 @@ int os_process_start(uint32_t pid, uint64_t *start);
 /* Which pid namespace we and /proc are in; -ENOENT if /proc shows another one's, or there is none. */
 int os_pid_namespace(uint64_t *id);
 /* 1 if no thread of that process will ever run the program's code again: each has given up its address space. 0 if one
- * may, or if that cannot be seen. Its files may still be open: the kernel takes down the memory first. */
+ * may, if there are more than 512, or if that cannot be seen. Its files may still be open: the kernel takes down the memory first. */
 int os_process_is_over(uint32_t pid, uint64_t start);
 int os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void)); /* pthread_atfork */
 

@@ -147,7 +147,8 @@ int shf__region_corrupt(const struct shf_region *r, const char *place, uint64_t 
                          "(RLIMIT_AS, locked memory): raise the limit and open it again",
                          path, r->reserved);
     int e = atomic_load_explicit(&r->size_error, memory_order_relaxed);
-    if (e != 0) /* so it does if the file has grown and its size could not be asked for */
+    if (e != 0 && r->base != NULL && shm_load_acquire(&r->header->end) > atomic_load_explicit(&r->size, memory_order_relaxed))
+        /* So it does while the file has grown and its size cannot be asked for. */
         return shf__fail(SHF_ERR_IO, e, place, path, "'%s' has grown, but its size could not be asked for: try again", path);
     return shf__fail(SHF_ERR_CORRUPT, 0, place, path, "'%s' is damaged: %s (at %#llx)", path, place,
                      (unsigned long long)where);
@@ -375,20 +376,23 @@ static int check_header(const char *path, const struct shf_shm_header *h, int go
     return SHF_OK;
 }
 
-static int is_sparse(const struct os_stat *st) { return st->blocks < st->size / 512; }
+static int is_sparse(const struct os_stat *st, uint64_t below) {
+    return st->blocks < (st->size < below ? st->size : below) / 512;
+}
 
 /* Rule 8. Two numbers of one fstat are not one snapshot beside a grower: look again before believing in a hole. */
 static int fill_holes(struct shf_region *r, struct os_stat *st, uint64_t end) {
     static const char place[] = "region.holes";
-    uint64_t size;
+    /* A reader meets nothing beyond `end`. A writer looks at all of the file: what is allocated behind `end` may hide a hole. */
+    uint64_t size, below = r->read_only ? end : st->size;
     int rc;
-    for (int look = 1; is_sparse(st); look++) {
+    for (int look = 1; is_sparse(st, below); look++) {
         if (look == SPARSE_LOOKS) break;
         os_yield();
         rc = os_fstat(r->fd, st);
         if (rc < 0) return fail_os(rc, place, r->path, "ask for the size of");
     }
-    if (!is_sparse(st)) return SHF_OK;
+    if (!is_sparse(st, below)) return SHF_OK;
     if (r->read_only)
         return shf__fail(SHF_ERR_CORRUPT, 0, place, r->path,
                          "'%s' is sparse (%llu bytes, %llu allocated): reading a hole may be fatal when memory is "

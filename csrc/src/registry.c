@@ -34,8 +34,9 @@
  *    G2 seq_cst   pairs with G3: who has read a word of life (s, g) then reads generation g or a later one, and the pid
  *                 and origin of g or of a later one: they are stored before this fence.
  *    G3 acquire   fence before the generation is read in is_dead.
- *    K1 seq_cst   fence after every verdict "dead". C11 gives no edge from the dead one's last stores; the kernel's
- *                 does: it drops the byte once no thread of the owner can run any more.
+ *    K1 seq_cst   fence after every verdict "dead" or "over". C11 gives no edge from the dead one's last stores; the kernel's
+ *                 does: it drops the byte once no thread of the owner can run any more, and shows a thread without an address
+ *                 space only when that thread cannot.
  *    R1 seq_cst   fence after byte R was taken. Same reason; it pairs with the unlock's system call.
  *    H1 release   dirty = 1, after boot_id, dev, ino: pairs with H2.
  *    H2 acquire   load of dirty by an attacher that does not hold R (a read-only one).
@@ -403,6 +404,7 @@ static int life_open(struct shf_registry *g, struct shf_life *life, int *fd) {
             continue;
         }
         int rc = life_try(g, life, fd);
+        shf_fence_seq_cst(); /* the list entry before the look at the forks; fork_begins has the other one */
         if (rc != SHF_OK || late || atomic_load(&forks_begun) == begun) return rc;
         life_close(life);
     }

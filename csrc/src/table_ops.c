@@ -602,7 +602,7 @@ int shf_table_cas(struct shf_table *t, const void *key, size_t klen, const struc
 }
 
 /* A reader's look-up and one under the lock agree but for changes in between. In a damaged file they may differ for ever:
- * so many disagreements in a row, with nothing changed that the reader can see, are damage. */
+ * so many disagreements in a row about one and the same old value, or key of a UID, are damage. */
 #define DISAGREEMENTS 100u
 
 int shf_table_update(struct shf_table *t, const void *key, size_t klen, shf_update_fn *fn, void *context,

@@ -116,7 +116,8 @@ int shf__read_large(struct shf_read *r, const struct shf_target *g, const struct
         if (done < n)
             shm_copy_out((unsigned char *)buf + done, f->record, at + done, n - done < piece ? n - done : piece);
         if (!version_holds(r) && !same_large(r, g, f, sequence)) {
-            r->tries += (uint32_t)(done >> 20); /* what was copied in vain counts: a hundred times 256 MiB took seconds */
+            /* What was copied in vain counts: a hundred times 256 MiB took seconds. (Not in the one try after a timeout.) */
+            if (r->tries < TRIES_READ_ONLY) r->tries += (uint32_t)(done >> 20);
             return 0;
         }
         if (compare != NULL && !*equal && done + piece >= n) break;

@@ -17,6 +17,8 @@ RECOVERY='
     pages_pending.c:own_claims pages_pending.c:shf__pages_sweep_slot
     registry.c:shf__registry_is_dead registry.c:others_alive registry.c:check_unclean registry.c:sweep_dead
     registry.c:shf__registry_sweep
+    registry.c:shf__registry_is_over registry.c:somebody_lives os.c:os_process_is_over os.c:thread_is_over
+    pages.c:shf__pages_out_of_reach table_clear.c:shf__grave_within_reach table.c:take_over_own
 '
 cd "$(dirname "$0")/.." || exit 2
 for build; do

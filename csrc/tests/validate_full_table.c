@@ -107,7 +107,7 @@ static void write_all(void *arg) {
             atomic_fetch_add(&counts->counted[me], 1);
         } else if (!fixed) {
             size_t done = 0; /* more than the whole file system */
-            static const unsigned char huge[3 << 20];
+            static const unsigned char huge[6 << 20];
             struct shf_pair pair = {{"huge", 4}, {huge, sizeof huge}};
             CHECK_EQ_INT(shf_table_put_many(t, 1, &pair, &done), SHF_ERR_NO_SPACE);
             CHECK_EQ_INT(shf_table_contains(t, "huge", 4), SHF_NOT_FOUND);
@@ -224,13 +224,14 @@ static void crowd(void *unused) {
         rc = shf_table_put(t, key, klen, val, fixed ? 8 : 1000, NULL);
     }
     CHECK(no_room(rc));
-    REQUIRE(unlink(foreign) == 0);
+    struct stat taken;
+    REQUIRE(stat(foreign, &taken) == 0 && unlink(foreign) == 0);
     for (unsigned i = 1000000; i < 1000020; i++) {
         size_t klen = key_in(key, 0, i);
         value_fill(val, fixed ? 8 : 1000, key, klen, 1);
         stored += shf_table_put(t, key, klen, val, fixed ? 8 : 1000, NULL) == SHF_OK;
     }
-    if (atomic_load(&counts->foreign_files) > 0 && !fixed) CHECK(stored > 0);
+    if (taken.st_blocks >= 128 && !fixed) CHECK(stored > 0); /* the table may have had all the space already */
     CHECK_EQ_INT(shf_table_clear(t), SHF_OK);
     for (unsigned i = 0; i < 50; i++) {
         size_t klen = key_in(key, 0, i);

@@ -119,7 +119,6 @@ static void pend(void *unused) {
     while ((rc = shf__pages_pending_begin(&t->pages, 1, 5, &page, &entry)) == SHF__GROW)
         if (shf__pages_grow(&t->pages, 5) != SHF_OK) break;
     REQUIRE_EQ_INT(rc, SHF_OK);
-    atomic_store(&steps[0], 1);
     raise(SIGKILL);
 }
 static void hold_and_stop(void *unused) {
@@ -134,9 +133,9 @@ static void check_it(void *unused) {
     struct shf_table_report r = {.size = sizeof r};
     struct shf_table *t = open_it(60000);
     (void)unused;
-    atomic_store(&steps[1], 1);
+    atomic_store(&steps[0], 1);
     CHECK_EQ_INT(shf_table_check(t, &r), SHF_OK); /* waits for the stopped one */
-    atomic_store(&steps[2], 1);
+    atomic_store(&steps[1], 1);
     shf_table_close(t);
 }
 TEST(a_check_that_waits_for_a_stopped_process_keeps_nobody_from_opening) {
@@ -146,15 +145,15 @@ TEST(a_check_that_waits_for_a_stopped_process_keeps_nobody_from_opening) {
     shf_table_close(open_it(1000));
     pid_t dead = fork_child(pend, NULL), stopped = fork_child(hold_and_stop, NULL);
     REQUIRE(waitpid(stopped, &status, WUNTRACED) == stopped && WIFSTOPPED(status));
+    CHECK_EQ_INT(wait_child(dead, 10000), CHILD_KILLED(SIGKILL)); /* before anybody sweeps */
     pid_t checker = fork_child(check_it, NULL);
-    CHECK_EQ_INT(wait_child(dead, 10000), CHILD_KILLED(SIGKILL));
-    for (int i = 0; i < 2000 && !atomic_load(&steps[1]); i++) usleep(1000);
+    for (int i = 0; i < 2000 && !atomic_load(&steps[0]); i++) usleep(1000);
     for (int i = 0; i < 40; i++) { /* a second and more, while the checker waits */
         struct shf_table *t = open_it(3000);
         shf_table_close(t);
         usleep(30000);
     }
-    CHECK_EQ_INT(atomic_load(&steps[2]), 0);
+    CHECK_EQ_INT(atomic_load(&steps[1]), 0);
     kill(stopped, SIGCONT);
     CHECK_EQ_INT(wait_child(stopped, 10000), 0);
     CHECK_EQ_INT(wait_child(checker, 60000), 0);

@@ -296,6 +296,7 @@ TEST(sparse_files) {
     CHECK_EQ_INT(try_open(path, 0, &plain), SHF_OK);
     REQUIRE(os_fstat(fd, &st) == 0);
     CHECK(st.blocks * 512 >= INITIAL + 65536 && st.blocks * 512 < MIB);
+    CHECK_EQ_INT(try_open(path, SHF_RDONLY, &plain), SHF_OK); /* a reader meets nothing beyond `end` */
     close(fd);
 }
 

@@ -16,7 +16,7 @@ use loom::{
 use crate::twin::{Weak, promise, prove};
 
 pub(crate) const LABELS: &[(&str, &str)] =
-    &[("pages_grow.c", "G3"), ("region.c", "E2"), ("region.c", "S1"), ("pages_impl.h", "S2")];
+    &[("pages_grow.c", "G3"), ("region.c", "E2"), ("region.c", "S1"), ("pages_impl.h", "S2"), ("check.c", "S2")];
 
 fn growth(weak: Weak) {
     const FREE: u64 = 1;
