@@ -312,6 +312,32 @@ TEST(the_cleaner_meets_damage) {
     down();
 }
 
+/* A grave's list of chunks that bites its own tail, by a chunk that is never FREE: its word tells no length. Clear, check and
+ * whoever needs room take it apart, and must come to an end. */
+TEST(a_grave_without_an_end) {
+    for (int by_clear = 0; by_clear < 2; by_clear++) {
+        up(0);
+        uint32_t chunk = atomic_load(&s->chunks);
+        struct shf_shm_chunk *c = shf__region_page(&t->region, chunk);
+        struct shf_table_report r = {.size = sizeof r};
+        atomic_store(map_of(chunk), shf_page_word(SHF_PAGE_CHUNK, me, 0));
+        atomic_store(&c->next, chunk);
+        alarm(30);
+        if (by_clear) {
+            CHECK_EQ_INT(shf_table_clear(t), SHF_OK);
+        } else {
+            atomic_store(&s->grave_chunks, chunk), atomic_store(&s->grave_full, 1);
+            CHECK_EQ_INT(shf_table_check(t, &r), SHF_ERR_CORRUPT);
+        }
+        CHECK_EQ_INT(atomic_load(&s->grave_full), 0); /* given up */
+        alarm(0);
+        shf_table_close(t);
+        unlink(temp_path("a"));
+        free(image);
+        image = NULL;
+    }
+}
+
 static void cells(size_t vlen) {
     up(vlen);
     struct shf_found f;
