@@ -15,8 +15,13 @@ use loom::{
 
 use crate::twin::{Weak, promise, prove};
 
-pub(crate) const LABELS: &[(&str, &str)] =
-    &[("pages_grow.c", "G3"), ("region.c", "E2"), ("region.c", "S1"), ("pages_impl.h", "S2"), ("check.c", "S2")];
+pub(crate) const LABELS: &[(&str, &str)] = &[
+    ("pages_grow.c", "G3"),
+    ("region.c", "E2"),
+    ("region.c", "S1"),
+    ("pages_impl.h", "S2"),
+    ("check.c", "S2"),
+];
 
 fn growth(weak: Weak) {
     const FREE: u64 = 1;
