@@ -196,6 +196,7 @@ static void step(struct input *in) {
             vlen = value_bytes(i % 6, key, klen, val);
             rc = shf_table_put(table, key, klen, val, vlen, &uid);
             if (no_room(rc)) break;
+            if (rc < 0) FAIL("put: %d, %s", rc, shf_last_error()->message);
             REQUIRE_EQ_INT(rc, SHF_OK);
             model_put(&model, key, klen, val, vlen)->uid = uid;
         }

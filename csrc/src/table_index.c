@@ -11,8 +11,8 @@
 
 SHF_COLD int shf__table_open_record_checked(struct shf_table *t, struct shf_found *f) {
     uint64_t off = shf_word_offset(f->word), need;
-    if (off < SHF_OBJECT_PAGE * SHF_PAGE || (f->record = shf__region_at(&t->region, off, 16)) == NULL)
-        return SHF_NONSENSE;
+    if (off < SHF_OBJECT_PAGE * SHF_PAGE || (f->record = shf__region_at(&t->region, off, 8)) == NULL)
+        return SHF_NONSENSE; /* the shortest record is one word, and may be the file's last one */
     f->word0 = shm_load_relaxed(f->record);
     if (shf_is_large(f->word0)) {
         uint64_t klen = shf_record_klen(f->word0);

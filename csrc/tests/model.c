@@ -114,6 +114,7 @@ void model_compare(struct model *m, struct shf_table *t) {
             continue;
         }
         if (rc == SHF_NOT_FOUND) break;
+        if (rc < 0) FAIL("next: %d, %s", rc, shf_last_error()->message);
         REQUIRE_EQ_INT(rc, SHF_OK);
         struct model_entry *e = model_get(m, key, klen);
         REQUIRE(e != NULL);

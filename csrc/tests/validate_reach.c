@@ -239,6 +239,37 @@ TEST(a_look_up_beyond_a_size_that_another_thread_has_moved) {
     shf_table_close(grower);
 }
 
+/* A record of one word, a short key and an empty value, that is the last word of the file. */
+TEST(a_record_that_is_the_last_word_of_the_file) {
+    static const char value[1200];
+    for (uint32_t pages = 60; pages < 100; pages++) { /* until the last page is the chunk that is being filled */
+        struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
+        struct shf_table *t = NULL;
+        uint32_t n = 0;
+        o.max_bytes = pages * 4096;
+        unlink(temp_path("full"));
+        REQUIRE_EQ_INT(shf_table_open(temp_path("full"), SHF_CREATE, &o, &t), SHF_OK);
+        struct shf_shm_shard *s = &t->shards[1];
+        for (;;) { /* keys of one shard: 500 bytes each; in the last page all the rest but one word, then that word */
+            uint64_t end = atomic_load(&s->chunk_end), left = end - atomic_load(&s->head);
+            size_t vlen = end < o.max_bytes || left > 1100 ? 500 : left > 8 ? (size_t)left - 16 : 0;
+            if (end == o.max_bytes && left == 0) break;
+            while (shf_hash_shard(shf__hash(&t->hash, &(uint32_t){++n}, 4)) != 1) {}
+            if (shf_table_put(t, &n, 4, value, vlen, NULL) != SHF_OK) break;
+        }
+        int last = atomic_load(&s->chunk_end) == o.max_bytes && atomic_load(&s->head) == o.max_bytes;
+        if (last) {
+            CHECK_EQ_INT(atomic_load(&t->region.size), o.max_bytes);
+            CHECK_EQ_INT(shf_table_contains(t, &n, 4), SHF_OK);
+            CHECK(table_clean(t) > 0);
+            CHECK_EQ_INT(shf_table_del(t, &n, 4), SHF_OK);
+        }
+        shf_table_close(t);
+        if (last) return;
+    }
+    FAIL("no file ends in a chunk that is full");
+}
+
 /* It walks over segments that others have made and emptied: many more than its file had pages when it last looked. */
 TEST(a_walk_over_empty_segments_that_it_has_not_seen_before) {
     enum { MANY = 1500000 };
