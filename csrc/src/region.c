@@ -783,7 +783,8 @@ void shf__region_close(struct shf_region *r) {
 int shf__region_replaced(const struct shf_region *r) {
     struct os_stat st;
     if (r->is_memfd) return 0;
-    return os_stat(r->path, &st) < 0 || st.dev != r->dev || st.ino != r->ino || st.nlink > 1; /* rule 3 again */
+    if (os_stat(r->path, &st) < 0 || st.dev != r->dev || st.ino != r->ino) return 1;
+    return st.nlink > 1; /* rule 3 again. (Not exact: the kernel counts a name down before it takes it away.) */
 }
 
 /* Between the last look and unlink somebody may put another file there: the kernel has no "unlink this inode". Who can
