@@ -480,17 +480,25 @@ int os_random(void *buf, size_t n) {
     return 0;
 }
 
+/* What a file of /proc says, at most cap - 1 bytes, 0-terminated; their number. */
+static int proc_text(const char *path, char *text, size_t cap) {
+    int fd, got;
+    RETRY(fd, open(path, O_RDONLY | O_CLOEXEC));
+    if (fd < 0) return -errno;
+    got = os_pread(fd, text, cap - 1, 0);
+    close(fd);
+    if (got >= 0) text[got] = 0;
+    return got;
+}
+
 int os_boot_id(uint64_t id[2]) {
     char text[64];
     uint64_t words[2] = {0, 0};
     unsigned digits = 0;
-    int fd, got;
+    int got;
     FAULT("os_boot_id");
     NOT_CANCELLED;
-    RETRY(fd, open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
-    if (fd < 0) return -errno;
-    got = os_pread(fd, text, sizeof text, 0);
-    close(fd);
+    got = proc_text("/proc/sys/kernel/random/boot_id", text, sizeof text);
     if (got < 0) return got;
     for (int i = 0; i < got && digits < 32; i++) {
         char c = text[i];
@@ -525,16 +533,6 @@ void os_process_name(char name[16]) {
     for (int i = 0; full != NULL && i < 15 && full[i] != 0; i++) name[i] = full[i];
 }
 
-/* What a file of /proc says, at most cap - 1 bytes, 0-terminated; their number. */
-static int proc_text(const char *path, char *text, size_t cap) {
-    int fd, got;
-    RETRY(fd, open(path, O_RDONLY | O_CLOEXEC));
-    if (fd < 0) return -errno;
-    got = os_pread(fd, text, cap - 1, 0);
-    close(fd);
-    if (got >= 0) text[got] = 0;
-    return got;
-}
 /* The start time and number of threads in /proc/PID/stat: fields 22 and 20, counted from behind the name, which may
  * hold any character. */
 static int proc_stat(uint32_t pid, uint64_t *start, uint64_t *threads) {

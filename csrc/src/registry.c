@@ -195,14 +195,11 @@ static uint64_t fresh_id(void) {
 }
 
 /* Names a process beside its pid: the namespace of that number, and when it started. 0: /proc does not tell. */
-static uint32_t origin_hash(uint64_t namespace_id, uint64_t start) {
-    const uint64_t words[2] = {namespace_id, start};
+static uint32_t origin_of(uint32_t pid, uint64_t *start) {
+    uint64_t words[2];
+    if (os_pid_namespace(&words[0]) < 0 || os_process_start(pid, &words[1]) < 0) return 0;
+    *start = words[1];
     return (uint32_t)shf__checksum(words, sizeof words) | 1;
-}
-static uint32_t origin_of(uint32_t pid) {
-    uint64_t id, start;
-    if (os_pid_namespace(&id) < 0 || os_process_start(pid, &start) < 0) return 0;
-    return origin_hash(id, start);
 }
 
 /* What `entering` and `registry_busy` hold for a thread of process `id`: never 0. */
@@ -287,9 +284,8 @@ int shf__registry_is_dead(struct shf_registry *g, uint32_t owner) {
 int shf__registry_is_over(struct shf_registry *g, uint32_t owner) {
     struct shf_shm_slot *s = shf__registry_slot(g, SHF_OWNER_SLOT(owner));
     uint32_t pid = shm_load_relaxed32(&s->pid), origin = shm_load_relaxed32(&s->origin);
-    uint64_t id, start;
-    if (pid == 0 || origin == 0 || pid == os_pid()) return 0;
-    if (os_pid_namespace(&id) < 0 || os_process_start(pid, &start) < 0 || origin_hash(id, start) != origin) return 0;
+    uint64_t start;
+    if (pid == 0 || origin == 0 || pid == os_pid() || origin_of(pid, &start) != origin) return 0;
     if (os_process_is_over(pid, start) != 1) return 0;
     shf_fence_seq_cst(); /* K1 */
     return 1;
@@ -568,7 +564,8 @@ static int enter_under_r(struct shf_registry *g, int fd, uint32_t origin) {
 /* Registers the handle under process id `id`. Its life node has no descriptor of this process. */
 static int enter(struct shf_registry *g, uint64_t id) {
     struct shf_life *life = atomic_load_explicit(&g->life, memory_order_acquire);
-    uint32_t origin = origin_of(os_pid());
+    uint64_t start;
+    uint32_t origin = origin_of(os_pid(), &start);
     int fd = -1;
     int rc = life_open(g, life, &fd);
     if (rc != SHF_OK) return rc;

@@ -604,6 +604,15 @@ int shf_table_cas(struct shf_table *t, const void *key, size_t klen, const struc
 /* A reader's look-up and one under the lock agree but for changes in between. In a damaged file they may differ for ever:
  * so many disagreements in a row about one and the same old value, or key of a UID, are damage. */
 #define DISAGREEMENTS 100u
+struct disagreement {
+    uint64_t last;
+    uint32_t same;
+};
+static int is_damage(struct disagreement *d, uint64_t about) {
+    d->same = about == d->last ? d->same + 1 : 0;
+    d->last = about;
+    return d->same == DISAGREEMENTS;
+}
 
 int shf_table_update(struct shf_table *t, const void *key, size_t klen, shf_update_fn *fn, void *context,
                      uint32_t *uid) {
@@ -612,8 +621,7 @@ int shf_table_update(struct shf_table *t, const void *key, size_t klen, shf_upda
     if (t->region.read_only) return swap(t, key, klen, NULL, &(struct shf_bytes){SHF_ABSENT, 0}, NULL, 0, NULL, NULL);
     unsigned char small[256], *buf = small;
     size_t cap = sizeof small, n = 0;
-    uint64_t last = 0;
-    uint32_t same = 0;
+    struct disagreement d = {0, 0};
     int rc;
     for (;;) {
         struct shf_bytes old, desired = {SHF_ABSENT, 0};
@@ -640,10 +648,7 @@ int shf_table_update(struct shf_table *t, const void *key, size_t klen, shf_upda
         }
         rc = swap(t, key, klen, &old, &desired, NULL, 0, NULL, uid);
         if (rc != SHF_UNCHANGED) break;
-        uint64_t now = old.data == SHF_ABSENT ? 0 : shf__hash(&t->hash, buf, n) | 1;
-        same = now == last ? same + 1 : 0;
-        last = now;
-        if (same == DISAGREEMENTS) {
+        if (is_damage(&d, old.data == SHF_ABSENT ? 0 : shf__hash(&t->hash, buf, n) | 1)) {
             rc = shf__region_corrupt(&t->region, "update: readers and writers find different values", 0);
             break;
         }
@@ -665,8 +670,7 @@ static int del_uid(struct shf_table *t, uint32_t uid, uint32_t check, int checke
 static int put_uid(struct shf_table *t, uint32_t uid, uint32_t check, int checked, const void *val, size_t vlen) {
     unsigned char small[256], *key = small;
     size_t cap = sizeof small, klen = 0;
-    uint64_t last = 0;
-    uint32_t same = 0;
+    struct disagreement d = {0, 0};
     int rc;
     SHF_CHECK_ARGS(t != NULL && (val != NULL || vlen == 0));
     for (;;) {
@@ -678,10 +682,7 @@ static int put_uid(struct shf_table *t, uint32_t uid, uint32_t check, int checke
             o.only_uid = uid;
             rc = run(&o);
             if (rc != SHF_NOT_FOUND) break;
-            uint64_t now = o.target.hash | 1; /* of the key just read */
-            same = now == last ? same + 1 : 0;
-            last = now;
-            if (same == DISAGREEMENTS) {
+            if (is_damage(&d, o.target.hash | 1)) { /* of the key just read */
                 rc = shf__region_corrupt(&t->region, "UID: its key is not where a look-up goes", uid);
                 break;
             }
