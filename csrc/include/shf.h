@@ -76,6 +76,7 @@ extern "C" {
 #define SHF_ERR_IO (-19)            /* a system call failed; see os_error */
 #define SHF_ERR_UNSUPPORTED (-20)   /* this kernel or file system cannot do it (NFS, FUSE, no OFD locks) */
 #define SHF_ERR_NO_MEMORY (-21)     /* no private memory left for a handle or buffer */
+#define SHF_ERR_INVALID_ITEM (-22)  /* a queue's item that this handle does not hold (any more) */
 
 /* What is known about the last error of the calling thread. Valid until this thread's next shf call. */
 struct shf_error_info {
@@ -351,4 +352,6 @@ SHF_API int shf_table_check(struct shf_table *table, struct shf_table_report *re
 #ifdef __cplusplus
 }
 #endif
+
+#include "shf_queue.h"
 #endif

@@ -92,6 +92,7 @@ const char *shf_strerror(int code) {
     case SHF_ERR_IO: return "a system call failed";
     case SHF_ERR_UNSUPPORTED: return "this kernel or file system cannot do it";
     case SHF_ERR_NO_MEMORY: return "no private memory left";
+    case SHF_ERR_INVALID_ITEM: return "the item is not held by this handle";
     default: return "unknown code";
     }
 }
