@@ -80,6 +80,11 @@ SHF_API int shf_queue_set_is_read_only(const struct shf_queue_set *set);
 SHF_API uint32_t shf_queue_set_items(const struct shf_queue_set *set);     /* how many items there are */
 SHF_API uint32_t shf_queue_set_item_size(const struct shf_queue_set *set); /* bytes of each */
 
+/* Where item 0 begins, and the bytes from one item to the next: for loops over the numbers of a batch. Only the bytes of
+ * items that are held may be touched. */
+SHF_API void *shf_queue_set_data(const struct shf_queue_set *set);
+SHF_API uint64_t shf_queue_set_stride(const struct shf_queue_set *set);
+
 /* ---- queues ------------------------------------------------------------------------------------------- */
 
 /* The queue of that name. SHF_ERR_NOT_FOUND names those that there are. */
@@ -123,7 +128,7 @@ SHF_API int shf_item_return(struct shf_queue_set *set, struct shf_item *item);
 
 /* ---- many items at a time ----------------------------------------------------------------------------- */
 
-#define SHF_BATCH_FAST 1008u /* a batch up to so long takes the fast path, and 4 batches of a handle at a time */
+#define SHF_BATCH_FAST 1024u /* a batch of at most that capacity is fast, and 4 of them of a handle at a time */
 
 /* A batch holds up to `capacity` items (1 .. items of the set), in the order they were pulled. It starts empty, is filled
  * by pull_many and emptied by push_many, over and over. Of one thread at a time. SHF_ERR_NO_MEMORY. */
@@ -134,8 +139,9 @@ SHF_API uint32_t shf_batch_count(const struct shf_batch *batch);    /* items in 
 SHF_API uint32_t shf_batch_capacity(const struct shf_batch *batch);
 /* The bytes of its i-th item; NULL beyond the count. */
 SHF_API void *shf_batch_data(const struct shf_batch *batch, uint32_t i);
-/* The number of its i-th item; UINT32_MAX beyond the count. */
-SHF_API uint32_t shf_batch_number(const struct shf_batch *batch, uint32_t i);
+/* The numbers of its items, `count` of them: item number k begins at shf_queue_set_data(set) + k * stride. Valid until the
+ * batch is filled, pushed or taken from. */
+SHF_API const uint32_t *shf_batch_numbers(const struct shf_batch *batch);
 /* Takes its first item out, to be pushed on its own; SHF_NOT_FOUND if it is empty. Costs no lock. */
 SHF_API int shf_batch_take(struct shf_batch *batch, struct shf_item *item);
 /* Fills an empty batch with the first items of the queue, at most n (0: as many as it holds), in one step:

@@ -54,6 +54,7 @@
 #define SHF_FORMAT 2u
 #define SHF_BYTE_ORDER_MARK 0x01020304u
 #define SHF_KIND_TABLE 1u
+#define SHF_KIND_QUEUES 2u
 
 /* Constants that shrink under test; stored in the header, so that builds cannot mix them up. */
 #ifdef SHF_SMALL

@@ -74,7 +74,6 @@
 
 #define MAX_BYTES_LIMIT (UINT64_C(1) << 41)                    /* what the page map and the record references reach */
 #define GROWTH_MINIMUM (UINT64_C(64) << 10)                    /* max_bytes leaves room for one extent at least */
-#define OBJECT_PAGES_LIMIT (SHF_MAP_ENTRIES - SHF_OBJECT_PAGE) /* the first map page describes them all */
 #define FILL_STEP (UINT64_C(2) << 20) /* one fallocate: short enough to end between two signals */
 #define OPEN_TRIES 100
 #define PRIVATE_TRIES 100
@@ -221,6 +220,11 @@ static int fs_compresses(uint64_t magic) { return magic == FS_BTRFS || magic == 
 
 /* ---- parameters --------------------------------------------------------------------------------------- */
 
+/* Only a table has a page map; its first map page describes the whole object. */
+static uint32_t object_pages_limit(uint32_t kind) {
+    return kind == SHF_KIND_TABLE ? SHF_MAP_ENTRIES - SHF_OBJECT_PAGE : (uint32_t)(MAX_BYTES_LIMIT / SHF_PAGE - SHF_OBJECT_PAGE);
+}
+
 static uint64_t page_up(uint64_t bytes) { return (bytes + SHF_PAGE - 1) / SHF_PAGE * SHF_PAGE; }
 
 static uint64_t initial_bytes(uint32_t object_pages) { return (uint64_t)(SHF_OBJECT_PAGE + object_pages) * SHF_PAGE; }
@@ -228,7 +232,7 @@ static uint64_t initial_bytes(uint32_t object_pages) { return (uint64_t)(SHF_OBJ
 static int check_params(const char *path, const struct shf_region_params *p) {
     static const char place[] = "region.params";
     uint64_t least;
-    if (p->object_pages == 0 || p->object_pages > OBJECT_PAGES_LIMIT || p->kind == 0)
+    if (p->object_pages == 0 || p->object_pages > object_pages_limit(p->kind) || p->kind == 0)
         return shf__fail(SHF_ERR_INVALID, 0, place, path, "the object of '%s' cannot have kind %u and %u pages", path,
                          p->kind, p->object_pages);
     if (p->hash > SHF_HASH_FOLDED)
@@ -261,12 +265,24 @@ static void put_run(struct shf_shm_map_entry *map, uint32_t page, uint32_t lengt
         shm_store_relaxed(&map[page + i].word, shf_page_word(SHF_PAGE_INTERIOR, 0, i));
 }
 
+static void put_map(unsigned char *base, uint32_t object_pages) {
+    struct shf_shm_map_entry *map = (struct shf_shm_map_entry *)(void *)(base + SHF_MAP_PAGE * SHF_PAGE);
+    put_run(map, 0, 1);
+    put_run(map, SHF_REGISTRY_PAGE, SHF_HINTS_PAGE - SHF_REGISTRY_PAGE);
+    put_run(map, SHF_HINTS_PAGE, SHF_ROOT_PAGE - SHF_HINTS_PAGE);
+    put_run(map, SHF_ROOT_PAGE, SHF_MIDDLE_PAGE - SHF_ROOT_PAGE);
+    put_run(map, SHF_MIDDLE_PAGE, 1);
+    put_run(map, SHF_MAP_PAGE, 1);
+    put_run(map, SHF_OBJECT_PAGE, object_pages);
+    shm_store_relaxed32((shf_au32 *)(void *)(base + SHF_ROOT_PAGE * SHF_PAGE), SHF_MIDDLE_PAGE);
+    shm_store_relaxed32((shf_au32 *)(void *)(base + SHF_MIDDLE_PAGE * SHF_PAGE), SHF_MAP_PAGE);
+}
+
 /* Makes the nameless file behind fd a complete region. */
 static int build(int fd, const char *path, const struct shf_region_params *p, unsigned mode) {
     static const char place[] = "region.create";
     uint64_t size = initial_bytes(p->object_pages), magic;
     struct shf_shm_header h;
-    struct shf_shm_map_entry *map;
     unsigned char *base;
     void *mapped;
     int rc;
@@ -304,17 +320,8 @@ static int build(int fd, const char *path, const struct shf_region_params *p, un
     if (rc < 0) return fail_os(rc, place, path, "map");
     base = mapped;
     /* All else, registry, hints and most of the object, is zero as it comes from fallocate. */
-    map = (struct shf_shm_map_entry *)(void *)(base + SHF_MAP_PAGE * SHF_PAGE);
-    put_run(map, 0, 1);
-    put_run(map, SHF_REGISTRY_PAGE, SHF_HINTS_PAGE - SHF_REGISTRY_PAGE);
-    put_run(map, SHF_HINTS_PAGE, SHF_ROOT_PAGE - SHF_HINTS_PAGE);
-    put_run(map, SHF_ROOT_PAGE, SHF_MIDDLE_PAGE - SHF_ROOT_PAGE);
-    put_run(map, SHF_MIDDLE_PAGE, 1);
-    put_run(map, SHF_MAP_PAGE, 1);
-    put_run(map, SHF_OBJECT_PAGE, p->object_pages);
-    shm_store_relaxed32((shf_au32 *)(void *)(base + SHF_ROOT_PAGE * SHF_PAGE), SHF_MIDDLE_PAGE);
-    shm_store_relaxed32((shf_au32 *)(void *)(base + SHF_MIDDLE_PAGE * SHF_PAGE), SHF_MAP_PAGE);
-    if (p->init != NULL) p->init(base + SHF_OBJECT_PAGE * SHF_PAGE);
+    if (p->kind == SHF_KIND_TABLE) put_map(base, p->object_pages);
+    if (p->init != NULL) p->init(base + SHF_OBJECT_PAGE * SHF_PAGE, p->context);
     shm_copy_in((shf_au64 *)mapped, &h, offsetof(struct shf_shm_header, grow_word));
     (void)os_unmap(mapped, (size_t)size);
 
@@ -329,6 +336,25 @@ static int incompatible(const char *path, const char *what, uint64_t file, uint6
     return shf__fail(SHF_ERR_INCOMPATIBLE, 0, "region.header", path, "'%s' has %s %llu (%#llx), expected %llu (%#llx)",
                      path, what, (unsigned long long)file, (unsigned long long)file, (unsigned long long)wanted,
                      (unsigned long long)wanted);
+}
+
+static const char *kind_name(uint32_t kind) {
+    return kind == SHF_KIND_TABLE ? "a table" : kind == SHF_KIND_QUEUES ? "a queue set" : "an object of a later version";
+}
+
+/* The lengths of a table go together; of a set's number of items and their size each may be asked for alone. */
+static int check_lengths(const char *path, const struct shf_shm_header *h, const struct shf_region_params *p) {
+    int key = p->fixed_key != h->fixed_key, value = p->fixed_value != h->fixed_value;
+    if (p->kind == SHF_KIND_QUEUES) {
+        if ((p->fixed_key == 0 || !key) && (p->fixed_value == 0 || !value)) return SHF_OK;
+        return shf__fail(SHF_ERR_INCOMPATIBLE, 0, "region.header", path,
+                         "'%s' has %u items of %u bytes, but %u of %u were asked for (0: any)", path, h->fixed_key,
+                         h->fixed_value, p->fixed_key, p->fixed_value);
+    }
+    if ((p->fixed_key == 0 && p->fixed_value == 0) || (!key && !value)) return SHF_OK;
+    return shf__fail(SHF_ERR_INCOMPATIBLE, 0, "region.header", path,
+                     "'%s': fixed lengths (key, value) are %u, %u in the file, but %u, %u were asked for (0, 0: variable)",
+                     path, h->fixed_key, h->fixed_value, p->fixed_key, p->fixed_value);
 }
 
 /* Rules 6 and 7, on a private copy. */
@@ -348,7 +374,9 @@ static int check_header(const char *path, const struct shf_shm_header *h, int go
         return incompatible(path, "byte order mark", h->byte_order, SHF_BYTE_ORDER_MARK);
     if (h->format != SHF_FORMAT) return incompatible(path, "format version", h->format, SHF_FORMAT);
     if (h->features != 0) return incompatible(path, "unknown feature bits", h->features, 0);
-    if (h->kind != p->kind) return incompatible(path, "kind", h->kind, p->kind);
+    if (h->kind != p->kind)
+        return shf__fail(SHF_ERR_INCOMPATIBLE, 0, place, path, "'%s' is %s, not %s", path, kind_name(h->kind),
+                         kind_name(p->kind));
     if (h->page_size != SHF_PAGE) return incompatible(path, "page unit", h->page_size, SHF_PAGE);
     if (h->geometry != SHF_GEOMETRY) return incompatible(path, "geometry", h->geometry, SHF_GEOMETRY);
     if (h->checksum != shf__checksum(h, offsetof(struct shf_shm_header, checksum)))
@@ -356,22 +384,19 @@ static int check_header(const char *path, const struct shf_shm_header *h, int go
                          path);
     if (h->hash != SHF_HASH_SIPHASH13 && h->hash != SHF_HASH_FOLDED)
         return incompatible(path, "an unknown hash", h->hash, SHF_HASH_FOLDED);
-    if (h->object_pages > OBJECT_PAGES_LIMIT)
+    if (h->object_pages > object_pages_limit(h->kind))
         return incompatible(path, "object pages", h->object_pages, p->object_pages);
     if (h->max_bytes % SHF_PAGE != 0 || h->max_bytes > MAX_BYTES_LIMIT || h->max_bytes < initial_bytes(h->object_pages))
         return shf__fail(SHF_ERR_CORRUPT, 0, place, path, "'%s' is damaged: its max_bytes %llu cannot be", path,
                          (unsigned long long)h->max_bytes);
 
+    int rc = check_lengths(path, h, p);
+    if (rc < 0) return rc;
     if (p->max_bytes != 0 && page_up(p->max_bytes) != h->max_bytes)
         return incompatible(path, "max_bytes", h->max_bytes, page_up(p->max_bytes));
     if (p->hash != SHF_HASH_DEFAULT && p->hash != h->hash) return incompatible(path, "hash", h->hash, p->hash);
-    if ((p->fixed_key != 0 || p->fixed_value != 0) &&
-        (p->fixed_key != h->fixed_key || p->fixed_value != h->fixed_value))
-        return shf__fail(SHF_ERR_INCOMPATIBLE, 0, place, path,
-                         "'%s': fixed lengths (key, value) are %u, %u in the file, but %u, %u were asked for (0, 0: variable)",
-                         path, h->fixed_key, h->fixed_value, p->fixed_key, p->fixed_value);
-    uint32_t pages = p->object_pages_of != NULL ? p->object_pages_of(h->fixed_key, h->fixed_value) : p->object_pages;
-    if (pages == 0) return incompatible(path, "fixed lengths", h->fixed_key, h->fixed_value);
+    uint32_t pages = p->object_pages_of != NULL ? p->object_pages_of(h->fixed_key, h->fixed_value, h->object_pages) : p->object_pages;
+    if (pages == 0) return incompatible(path, "lengths", h->fixed_key, h->fixed_value);
     if (h->object_pages != pages) return incompatible(path, "object pages", h->object_pages, pages);
     return SHF_OK;
 }

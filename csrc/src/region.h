@@ -39,12 +39,14 @@ struct shf_region_params {
     uint32_t kind;
     uint32_t mode;         /* 0 = 0600 */
     uint64_t max_bytes;    /* 0 = default */
-    uint32_t fixed_key, fixed_value;
+    uint32_t fixed_key, fixed_value; /* queue sets: items, item_size; each may be unset on its own */
     uint32_t hash;         /* 0 = default on create, any on open */
     uint32_t object_pages; /* on create: pages of the object area; zeroed */
-    uint32_t (*object_pages_of)(uint32_t fixed_key, uint32_t fixed_value); /* on open: how many it must have with the
-                            * file's lengths, 0 = lengths that cannot be; NULL: object_pages */
-    void (*init)(void *object); /* on create, before anybody can see the file: what is not zero; NULL = nothing */
+    uint32_t (*object_pages_of)(uint32_t fixed_key, uint32_t fixed_value, uint32_t pages); /* on open: how many it must
+                            * have with the file's lengths, which has `pages`; 0 = lengths that cannot be; NULL: object_pages */
+    void (*init)(void *object, const void *context); /* on create, before anybody can see the file: what is not zero; NULL =
+                            * nothing */
+    const void *context;
 };
 
 /* flags: SHF_CREATE, SHF_EXCL, SHF_RDONLY as in shf.h. *created = 1 if this call made the file. The region is

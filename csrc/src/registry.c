@@ -238,8 +238,7 @@ static int set_fork_handler(void) {
     return rc;
 }
 
-/* This life, if it is the running process' own; else 0. */
-static uint32_t own_life(const struct shf_registry *g) {
+uint32_t shf__registry_own(const struct shf_registry *g) {
     if (entering_here != g) {
         uint64_t now = atomic_load_explicit(g->process_now, memory_order_acquire);
         if (now <= ID_CLOSING || now != atomic_load_explicit(&g->process, memory_order_acquire)) return 0;
@@ -265,7 +264,7 @@ static int is_locked(struct shf_registry *g, uint32_t slot) { /* errors count as
 
 int shf__registry_is_dead(struct shf_registry *g, uint32_t owner) {
     uint32_t slot = SHF_OWNER_SLOT(owner), generation = SHF_OWNER_GENERATION(owner);
-    uint32_t me = own_life(g);
+    uint32_t me = shf__registry_own(g);
     int dead;
     if (slot == 0 || slot >= SHF_SLOT_COUNT || generation == 0) {
         dead = 1;
@@ -300,7 +299,7 @@ static uint32_t others_alive(struct shf_registry *g, uint32_t mine, uint32_t mos
 }
 
 uint32_t shf__registry_count(struct shf_registry *g) {
-    uint32_t me = own_life(g);
+    uint32_t me = shf__registry_own(g);
     return (me != 0) + others_alive(g, SHF_OWNER_SLOT(me), SHF_SLOT_COUNT);
 }
 
@@ -669,7 +668,7 @@ void shf__registry_detach(struct shf_registry *g) {
     struct shf_region *r = g->region;
     struct shf_life *life = atomic_load_explicit(&g->life, memory_order_acquire);
     if (!life) return;
-    uint32_t me = own_life(g);
+    uint32_t me = shf__registry_own(g);
     if (me) { /* else it is the parent's life: only close what was inherited */
         uint64_t id = atomic_load_explicit(&g->process, memory_order_relaxed);
         uint32_t slot = SHF_OWNER_SLOT(me);

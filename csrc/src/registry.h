@@ -50,6 +50,8 @@ static inline uint32_t shf__registry_owner(struct shf_registry *g) {
         return atomic_load_explicit(&g->owner, memory_order_relaxed);
     return shf__registry_owner_slow(g);
 }
+/* This handle's life, if it is the running process' own; else 0: it never registers anew. */
+uint32_t shf__registry_own(const struct shf_registry *g);
 /* 1 if that life has ended. Never asks the kernel about this handle's own slot. After 1, seq_cst fenced. -errno
  * style errors count as alive. Other handles of the same process are asked like anybody else. */
 int shf__registry_is_dead(struct shf_registry *g, uint32_t owner);
@@ -59,7 +61,8 @@ int shf__registry_is_over(struct shf_registry *g, uint32_t owner);
 /* Runs sweep_slot for every slot that has no life (and has a pending page), under byte R, at most every 10 ms
  * unless `force`. SHF_OK, or the error of the sweep; SHF_OK if another process is at it. */
 int shf__registry_sweep(struct shf_registry *g, int force);
-/* Not 0 while this thread sweeps: it holds byte R, so nobody can attach, and waits no longer than this for any lock. */
+/* Not 0 while this thread looks after the dead (some of it under byte R, when nobody can attach): it waits no longer than
+ * this for any lock. */
 extern _Thread_local uint64_t shf__registry_patience_ns;
 /* Attached lives (probes every used slot). */
 uint32_t shf__registry_count(struct shf_registry *g);

@@ -90,7 +90,13 @@ static int attach(struct shf_region *r, const struct shf_table_options *o, struc
     return SHF_OK;
 }
 
-static void init_shards(void *object) {
+static uint32_t object_pages_of(uint32_t key, uint32_t value, uint32_t pages) {
+    (void)pages;
+    return shf__cells_object_pages(key, value);
+}
+
+static void init_shards(void *object, const void *context) {
+    (void)context;
     struct shf_shm_shard *s = object;
     for (uint32_t i = 0; i < SHF_SHARD_COUNT; i++) shm_store_relaxed(&s[i].directory, shf_directory_inline(i));
 }
@@ -123,7 +129,7 @@ static int read_options(const struct shf_table_options *from, struct shf_table_o
     p->fixed_key = o->fixed_key;
     p->fixed_value = o->fixed_value;
     p->hash = o->hash;
-    p->object_pages_of = shf__cells_object_pages;
+    p->object_pages_of = object_pages_of;
     p->init = init_shards;
     return SHF_OK;
 }

@@ -420,10 +420,4 @@ int shf__grave_within_reach(struct shf_table *t, uint32_t segment);
 /* One step on the grave. 1 if there is more. */
 int shf__grave_step(struct shf_table *t, struct shf_shm_shard *s);
 
-/* Checks arguments that every call has. */
-#define SHF_CHECK_ARGS(ok)                                                                                   \
-    do {                                                                                                     \
-        if (SHF_UNLIKELY(!(ok))) return shf__fail(SHF_ERR_INVALID, 0, __func__, NULL, NULL);                 \
-    } while (0)
-
 #endif
