@@ -270,7 +270,7 @@ static void read_at_once(struct shf_table *const h[3], const struct step *s, int
                                  : rc == SHF_OK && n == (size_t)is.len && memcmp(buf, val_bytes(is, k), n) == 0;
             int new = will.len < 0 ? rc == SHF_NOT_FOUND
                                    : rc == SHF_OK && n == (size_t)will.len && memcmp(buf, val_bytes(will, k), n) == 0;
-            if (took > 1000000000) FAIL("a read beside the stopped writer (store %llu) took %.1f s", (unsigned long long)stores, (double)took / 1e9);
+            if (took > HANG_MS * UINT64_C(1000000)) FAIL("a read beside the stopped writer (store %llu) took %.1f s", (unsigned long long)stores, (double)took / 1e9);
             if (k == S.probe) continue; /* the writer's own */
             if (!old && !new) FAIL("key %d, writer stopped after %llu stores: %d, neither old nor new", k, (unsigned long long)stores, rc);
             if (k != s->key || old == new) continue;

@@ -60,11 +60,13 @@ TEST_FN void *shared_memory(size_t n) {
     REQUIRE(p != MAP_FAILED);
     return p;
 }
-/* Waits for *p to become non-zero (5 s); returns it. */
-TEST_FN uint32_t await(shf_au32 *p) {
-    for (int i = 0; i < 5000 && !atomic_load(p); i++) usleep(1000);
-    return atomic_load(p);
+/* Waits for any of these bits of *p; returns them. */
+TEST_FN uint32_t await_bits(shf_au32 *p, uint32_t bits) {
+    for (uint64_t end = test_now_ns() + HANG_MS * MS; !(atomic_load(p) & bits) && test_now_ns() < end;) usleep(1000);
+    return atomic_load(p) & bits;
 }
+/* Waits for *p to become non-zero; returns it. */
+TEST_FN uint32_t await(shf_au32 *p) { return await_bits(p, UINT32_MAX); }
 /* Milliseconds until `owner` is reported dead, or -1 after `most_ms`. */
 TEST_FN double until_dead(struct shf_registry *g, uint32_t owner, int most_ms) {
     uint64_t start = test_now_ns();

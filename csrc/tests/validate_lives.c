@@ -147,7 +147,7 @@ TEST(a_check_that_waits_for_a_stopped_process_keeps_nobody_from_opening) {
     REQUIRE(waitpid(stopped, &status, WUNTRACED) == stopped && WIFSTOPPED(status));
     CHECK_EQ_INT(wait_child(dead, 10000), CHILD_KILLED(SIGKILL)); /* before anybody sweeps */
     pid_t checker = fork_child(check_it, NULL);
-    for (int i = 0; i < 2000 && !atomic_load(&steps[0]); i++) usleep(1000);
+    for (uint64_t i = 0; i < HANG_MS && !atomic_load(&steps[0]); i++) usleep(1000);
     for (int i = 0; i < 40; i++) { /* a second and more, while the checker waits */
         struct shf_table *t = open_it(3000);
         shf_table_close(t);
