@@ -1,4 +1,4 @@
-//! What the first process tells the workers: a file of plain words. And the clock that all share.
+//! What the first process tells the workers: a file of plain words.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,13 +9,6 @@ use crate::values::word;
 
 /// Where the times of the kills begin, one word a slot.
 const KILLS_AT: u64 = 64;
-
-/// Nanoseconds of the clock that all processes of the machine share.
-pub(crate) fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let part = |n: i64| u64::try_from(n).unwrap_or(0);
-    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
-}
 
 /// The words, as they are at one moment.
 #[derive(Debug, Clone, Copy, Default)]

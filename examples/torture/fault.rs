@@ -36,6 +36,13 @@ impl Verdicts {
         }
     }
 
+    pub(crate) fn add(&mut self, more: Verdicts) {
+        self.lost += more.lost;
+        self.torn += more.torn;
+        self.wrong += more.wrong;
+        self.failed += more.failed;
+    }
+
     pub(crate) fn none(self) -> bool {
         self.lost + self.torn + self.wrong + self.failed == 0
     }

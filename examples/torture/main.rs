@@ -39,6 +39,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 #![allow(clippy::cast_precision_loss, reason = "rates for people")]
 
+mod clock;
 mod compare;
 mod control;
 mod driver;
@@ -48,123 +49,68 @@ mod log;
 mod model;
 mod own;
 mod plan;
+mod processes;
 mod random;
 mod report;
+mod run;
 mod shared;
 mod statistics;
 mod values;
 mod whole;
 mod worker;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 
-use crate::driver::{Cleaner, Driver};
+use crate::driver::Driver;
 use crate::fault::AnyError;
-use crate::plan::{MOST_KEYS, MOST_SLOTS, Plan};
+use crate::plan::{MOST_KEYS, Plan};
+use crate::run::Common;
+use crate::worker::Worker;
 
 /// Kills and stops processes that work on shared tables, and shows that nothing is lost, torn or wrong.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Args {
-    /// How long to go on
-    #[arg(short, long, default_value_t = 10.0, value_name = "S", value_parser = seconds)]
-    seconds: f64,
-    /// Worker processes at any time
-    #[arg(short, long, default_value_t = 4, value_name = "P",
-          value_parser = clap::value_parser!(u64).range(1..=MOST_SLOTS as u64))]
-    procs: u64,
-    /// Seed of the random choices; default: the clock
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    common: Common,
     /// Keys of each worker in each table
     #[arg(short, long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=MOST_KEYS))]
     keys: u64,
-    /// Kills and stops a second, as far as the machine can
-    #[arg(short, long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    rate: u64,
     /// Only tables of fixed lengths
     #[arg(long)]
     fixed: bool,
-    /// Where the files are
-    #[arg(long, default_value = "/dev/shm")]
-    folder: PathBuf,
     /// Longest time that an operation may take while no process is stopped and it has a core, in milliseconds
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     max_wait: u64,
-    /// Internal: be the worker of this slot, of this parent, with this seed
-    #[arg(long, hide = true, value_names = ["SLOT", "PARENT", "SEED"], num_args = 3)]
-    worker: Option<Vec<u64>>,
-    /// Internal: remove this folder at the end
-    #[arg(long, hide = true)]
-    cleaner: Option<PathBuf>,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if seconds > 0.0 && seconds <= 1e6 => Ok(seconds),
-        _ => Err("must be above 0 and at most 1000000".into()),
-    }
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match (&args.worker, &args.cleaner) {
-        (Some(numbers), _) => work(&args, numbers),
-        (None, Some(folder)) => Cleaner::run(folder).map(|()| true),
-        (None, None) => torture(&args),
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("torture: {error}");
-            ExitCode::from(2)
-        }
-    }
+    args.common.run(
+        |slot, parent, seed| {
+            let plan = plan(&args, &args.common.folder)?;
+            Ok(processes::be_worker(&args.common.folder, slot, parent, || {
+                Worker::open(plan, slot, seed)?.work()
+            })?)
+        },
+        |folder, seed| torture(&args, folder, seed),
+        "a table: shf::Table::open(path), check(), iter(); a log: examples/torture/log.rs",
+    )
 }
 
 fn plan(args: &Args, folder: &Path) -> Result<Plan, AnyError> {
-    Ok(Plan::new(folder, usize::try_from(args.procs)?, usize::try_from(args.keys)?, args.fixed))
+    Ok(Plan::new(folder, usize::try_from(args.common.procs)?, usize::try_from(args.keys)?, args.fixed))
 }
 
-fn work(args: &Args, numbers: &[u64]) -> Result<bool, AnyError> {
-    let plan = plan(args, &args.folder)?;
-    Ok(worker::run(plan, usize::try_from(numbers[0])?, i32::try_from(numbers[1])?, numbers[2])?)
-}
-
-fn torture(args: &Args) -> Result<bool, AnyError> {
-    let clock = u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos());
-    let seed = args.seed.unwrap_or(clock);
+fn torture(args: &Args, folder: &Path, seed: u64) -> Result<bool, AnyError> {
     println!(
         "seed {seed}: {} workers, {} seconds, {} own keys of each in a table, up to {} kills and stops a second",
-        args.procs, args.seconds, args.keys, args.rate
+        args.common.procs, args.common.seconds, args.keys, args.common.rate
     );
-    let folder = tempfile::Builder::new().prefix("torture-").tempdir_in(&args.folder)?.keep();
-    let cleaner = Cleaner::start(&folder)?;
-    let good = Driver::new(args, plan(args, &folder)?, seed).and_then(|mut driver| {
-        driver.run()?;
-        report::print(&driver, args)
-    });
-    // The tables are the first process' too: what fails there is a finding as any other.
-    let good = good.or_else(|error| match error.downcast::<shf::Error>() {
-        Ok(found) => {
-            eprintln!("torture: wrong: a call failed: {found} [{}]", found.detail().place());
-            Ok(false)
-        }
-        Err(other) => Err(other),
-    });
-    let keep = !matches!(good, Ok(true));
-    if keep {
-        eprintln!(
-            "torture: FAILED, seed {seed}; the tables and logs are kept in {} (a table: \
-             shf::Table::open(path), check(), iter(); a log: examples/torture/log.rs)",
-            folder.display()
-        );
-    }
-    cleaner.finish(keep)?;
-    good
+    let mut driver = Driver::new(args, plan(args, folder)?, seed)?;
+    driver.run()?;
+    report::print(&driver, args)
 }

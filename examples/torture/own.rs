@@ -2,7 +2,7 @@
 
 use shf::{AnyUid, Exchange, Uid};
 
-use crate::control::now;
+use crate::clock::now;
 use crate::fault::Fault;
 use crate::model::Target;
 use crate::plan::Area;

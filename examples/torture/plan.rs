@@ -16,8 +16,6 @@ use shf::{Table, TableOptions};
 
 use crate::values::{self, hash, word};
 
-/// Slots of workers, at most.
-pub(crate) const MOST_SLOTS: usize = 64;
 /// Own keys of a slot in a table, at most: a key of 4 bytes has 12 bits for their number, and 12 for the salt.
 pub(crate) const MOST_KEYS: u64 = 4096;
 pub(crate) const SALTS: u32 = 4096;

@@ -3,22 +3,23 @@
 use std::time::Duration;
 
 use crate::Args;
+use crate::clock::{ms, thousands};
 use crate::driver::{Counts, Driver};
 use crate::fault::AnyError;
 use crate::statistics::{self, Longest, Statistics, Wait};
 
 /// Prints everything. True: nothing was lost, torn or wrong, and nobody waited too long.
 pub(crate) fn print(driver: &Driver<'_>, args: &Args) -> Result<bool, AnyError> {
-    let (counts, all) = (&driver.counts, driver.statistics()?);
+    let (counts, processes, all) = (&driver.counts, &driver.processes, driver.statistics()?);
     let seconds = Duration::from_nanos(counts.running.max(1)).as_secs_f64();
     let rate = |n: u64| n as f64 / seconds;
     println!(
         "kills            {}, {:.1} a second while workers ran; {} of them while stopped",
-        thousands(counts.kills),
-        rate(counts.kills),
-        counts.killed_stopped
+        thousands(processes.kills),
+        rate(processes.kills),
+        processes.killed_stopped
     );
-    println!("stops            {}", thousands(counts.stops));
+    println!("stops            {}", thousands(processes.stops));
     println!(
         "operations       {}, {} a second; {:.0} % of the workers' time inside of calls",
         thousands(all.total()),
@@ -62,8 +63,8 @@ pub(crate) fn print(driver: &Driver<'_>, args: &Args) -> Result<bool, AnyError> 
     if waited {
         eprintln!("torture: an operation took longer than {} ms", args.max_wait);
     }
-    summary(driver, &all, counts, rate(counts.kills));
-    Ok(driver.verdicts.none() && !waited)
+    summary(driver, &all, counts, rate(processes.kills));
+    Ok(driver.verdicts().none() && !waited)
 }
 
 fn print_ops(all: &Statistics) {
@@ -109,13 +110,13 @@ fn print_wait(driver: &Driver<'_>, all: &Statistics, name: &str, kind: Wait) {
 }
 
 fn summary(driver: &Driver<'_>, all: &Statistics, counts: &Counts, kills: f64) {
-    let verdicts = driver.verdicts;
+    let (processes, verdicts) = (&driver.processes, driver.verdicts());
     println!(
         "# total: {} processes killed, {kills:.0} a second, {} stopped; {} operations, {} recoveries, {} full \
          comparisons; longest wait of a survivor {} after kills ({} but for want of a core), {} beside stopped processes, {} outside of calls; \
          {} lost, {} torn, {} wrong, {} failed",
-        thousands(counts.kills),
-        thousands(counts.stops),
+        thousands(processes.kills),
+        thousands(processes.stops),
         thousands(all.total()),
         thousands(counts.recoveries),
         counts.comparisons,
@@ -130,26 +131,10 @@ fn summary(driver: &Driver<'_>, all: &Statistics, counts: &Counts, kills: f64) {
     );
 }
 
-fn ms(nanoseconds: u64) -> String {
-    format!("{:.1} ms", nanoseconds as f64 / 1e6)
-}
-
 fn short(n: u64) -> String {
     match n {
         0..10_000 => format!("{n}"),
         10_000..10_000_000 => format!("{}k", n / 1000),
         _ => format!("{}M", n / 1_000_000),
     }
-}
-
-fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

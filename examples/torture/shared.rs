@@ -2,7 +2,7 @@
 
 use shf::{Exchange, Inserted};
 
-use crate::control::now;
+use crate::clock::now;
 use crate::fault::Fault;
 use crate::model::{Target, hex, holder_of};
 use crate::plan::{Area, Class, FREE, Name, lane_of, lane_shift};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use shf::{Position, SHARDS, Table};
 
-use crate::control::now;
+use crate::clock::now;
 use crate::fault::Fault;
 use crate::model::hex;
 use crate::plan::{Area, Class};

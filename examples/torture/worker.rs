@@ -1,16 +1,15 @@
 //! A worker process: goes on where the last one of its slot died, and then does one operation after the other until it is
 //! killed, or told to end.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use shf::Table;
 
-use crate::control::{Control, now};
+use crate::clock::now;
+use crate::control::Control;
 use crate::fault::Fault;
 use crate::log::Log;
 use crate::model::Target;
@@ -47,29 +46,8 @@ pub(crate) struct Worker {
     window: u64,
 }
 
-/// Runs the worker of this slot. A finding goes into a file; the exit code says that there is one.
-pub(crate) fn run(plan: Plan, slot: usize, parent: i32, seed: u64) -> io::Result<bool> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
-        return Ok(true); // it died before it could send the signal
-    }
-    let findings = findings(&plan.folder, slot);
-    match Worker::open(plan, slot, seed).and_then(|mut worker| worker.work()) {
-        Ok(()) => Ok(true),
-        Err(fault) => {
-            let mut file = OpenOptions::new().create(true).append(true).open(findings)?;
-            writeln!(file, "{fault}")?;
-            Ok(false)
-        }
-    }
-}
-
-pub(crate) fn findings(folder: &Path, slot: usize) -> std::path::PathBuf {
-    folder.join(format!("findings-{slot}"))
-}
-
 impl Worker {
-    fn open(plan: Plan, slot: usize, seed: u64) -> Result<Worker, Fault> {
+    pub(crate) fn open(plan: Plan, slot: usize, seed: u64) -> Result<Worker, Fault> {
         let tables = vec![None; plan.tables.len()];
         let log = Log::open(&plan.folder, slot, plan.places)?;
         let control = Control::open(&plan.folder)?;
@@ -94,7 +72,7 @@ impl Worker {
         })
     }
 
-    fn work(&mut self) -> Result<(), Fault> {
+    pub(crate) fn work(&mut self) -> Result<(), Fault> {
         self.waited_until_death()?;
         self.settle()?;
         // Two tables in a life: opening and touching more of them would be most of it.
