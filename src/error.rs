@@ -153,6 +153,9 @@ errors! {
     Unsupported = SHF_ERR_UNSUPPORTED,
     /// No private memory for a handle or a buffer.
     NoMemory = SHF_ERR_NO_MEMORY,
+    /// A queue's item or batch that this handle does not hold: it was pulled through another
+    /// [`QueueSet`](crate::QueueSet), or before a `fork`, whose parent still holds it.
+    InvalidItem = SHF_ERR_INVALID_ITEM,
 }
 
 impl Error {
@@ -184,9 +187,11 @@ impl std::error::Error for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         let kind = match &error {
-            Error::Invalid(_) | Error::InvalidPath(_) | Error::TooLong(_) | Error::WrongLength(_) => {
-                io::ErrorKind::InvalidInput
-            }
+            Error::Invalid(_)
+            | Error::InvalidPath(_)
+            | Error::TooLong(_)
+            | Error::WrongLength(_)
+            | Error::InvalidItem(_) => io::ErrorKind::InvalidInput,
             Error::Exists(_) => io::ErrorKind::AlreadyExists,
             Error::NotFound(_) => io::ErrorKind::NotFound,
             Error::ReadOnly(_) | Error::Permission(_) => io::ErrorKind::PermissionDenied,

@@ -1,4 +1,4 @@
-//! Hash tables shared between processes, at memory speed, without a server.
+//! Hash tables and queues shared between processes, at memory speed, without a server.
 //!
 //! A [`Table`] is one file, on tmpfs (`/dev/shm`) or on a local file system, or an anonymous memory file. Any
 //! number of processes, written in Rust, C or C++, open it and work on it at the same time. Any of them may be
@@ -54,6 +54,25 @@
 //! # Ok::<(), shf::Error>(())
 //! ```
 //!
+//! Queues of items that are made once, in shared memory, and never copied: see [`QueueSet`].
+//!
+//! ```
+//! use shf::QueueOptions;
+//! use std::time::Duration;
+//!
+//! let set = QueueOptions::new().items(1000).item_size(256).queues(&["free", "jobs"]).anonymous("work")?;
+//! let (free, jobs) = (set.queue("free")?, set.queue("jobs")?);
+//!
+//! let mut item = free.pull_wait(Duration::from_secs(1))?.expect("there are 1,000");
+//! item[..5].copy_from_slice(b"hello");
+//! jobs.push(item)?; // wakes who sleeps on `jobs`, in any process
+//!
+//! let item = jobs.pull()?.expect("just pushed");
+//! assert_eq!(&item[..5], b"hello");
+//! free.push(item)?; // dropped, or after kill -9, it would go home: to `jobs`, from where it was pulled
+//! # Ok::<(), shf::Error>(())
+//! ```
+//!
 //! # Cost
 //!
 //! A [`get`](Table::get) stores nothing in shared memory, takes no lock and makes no system call; readers disturb
@@ -93,6 +112,8 @@
 //!
 //! - `bindgen` (default): make the bindings from `shf.h` when building, if libclang is there; else, or without the
 //!   feature, the checked-in ones are used.
+//! - `zerocopy`: typed views of queues' items, `Item::view` and `Item::view_mut`, by the crate of that name.
+//! - `tokio`: `AsyncQueue`, whose items tasks wait for: `pull().await`.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)] // a library does not print
 
@@ -100,6 +121,7 @@ mod cursor;
 mod error;
 mod ffi;
 mod options;
+mod queue;
 mod raw;
 mod report;
 mod table;
@@ -109,7 +131,10 @@ mod values;
 pub use cursor::{Cursor, Entry, Iter, Position, SHARDS};
 pub use error::{Detail, Error, Result};
 pub use options::{HashKind, TableOptions};
-pub use report::{Report, Stats};
+#[cfg(feature = "tokio")]
+pub use queue::AsyncQueue;
+pub use queue::{Batch, BatchItems, BatchIter, BatchIterMut, Drain, Item, Queue, QueueOptions, QueueSet};
+pub use report::{QueueReport, QueueStats, Report, Stats};
 pub use table::{Exchange, Inserted, Table};
 pub use uid::{AnyUid, CheckedUid, Uid};
 pub use values::{Values, ValuesIter};

@@ -111,8 +111,7 @@ impl TableOptions {
     ///
     /// In milliseconds: less than one counts as one, and the longest is about 49 days.
     pub fn lock_timeout(mut self, timeout: Duration) -> TableOptions {
-        let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        self.lock_timeout_ms = Some(milliseconds.max(1));
+        self.lock_timeout_ms = Some(milliseconds(timeout));
         self
     }
 
@@ -233,17 +232,7 @@ impl TableOptions {
     /// [`Error::Invalid`] for a name with a NUL byte or over 200 bytes; [`Error::AddressSpace`],
     /// [`Error::NoSpace`], [`Error::Unsupported`], [`Error::Io`].
     pub fn anonymous<N: AsRef<OsStr>>(&self, name: N) -> Result<Table> {
-        let name = CString::new(name.as_ref().as_bytes()).map_err(|_| {
-            let name = name.as_ref().display().to_string();
-            let message =
-                format!("the name {} of an anonymous table contains a NUL byte", name.escape_debug());
-            Error::local(ffi::SHF_ERR_INVALID, "anonymous", message)
-        })?;
-        if self.read_only {
-            let message = "an anonymous table cannot be created read-only: open it writable, then pass on a \
-                           read-only descriptor";
-            return Err(Error::local(ffi::SHF_ERR_INVALID, "anonymous", message.to_string()));
-        }
+        let name = anonymous_name("table", name.as_ref(), self.read_only)?;
         RawTable::anonymous(&name, &self.to_ffi()).map(Table::from_raw)
     }
 
@@ -255,10 +244,7 @@ impl TableOptions {
     /// is not sealed against shrinking; [`Error::Invalid`] for a writable descriptor and `read_only(true)`.
     pub fn from_fd(&self, fd: OwnedFd) -> Result<Table> {
         let raw = RawTable::from_fd(&fd, &self.to_ffi())?;
-        if self.read_only && !raw.is_read_only() {
-            let message = "a read-only table was asked for, but the descriptor is writable";
-            return Err(Error::local(ffi::SHF_ERR_INVALID, "from_fd", message.to_string()));
-        }
+        passed_on_as_asked("table", self.read_only, raw.is_read_only())?;
         drop(fd); // the engine has its own duplicate
         Ok(Table::from_raw(raw))
     }
@@ -313,6 +299,35 @@ pub(crate) fn c_path(path: &Path) -> Result<CString> {
         let message = format!("the path {} contains a NUL byte", path.display().to_string().escape_debug());
         Error::local(ffi::SHF_ERR_INVALID_PATH, "path", message)
     })
+}
+
+/// A deadline in C's form: rounded down, but never 0, which would mean the default.
+pub(crate) fn milliseconds(timeout: Duration) -> u32 {
+    u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
+/// The name of an anonymous `what` in C's form, if one may be created.
+pub(crate) fn anonymous_name(what: &str, name: &OsStr, read_only: bool) -> Result<CString> {
+    let invalid = |message| Error::local(ffi::SHF_ERR_INVALID, "anonymous", message);
+    if read_only {
+        return Err(invalid(format!(
+            "an anonymous {what} cannot be created read-only: open it writable, then pass on a read-only \
+             descriptor"
+        )));
+    }
+    CString::new(name.as_bytes()).map_err(|_| {
+        let name = name.display().to_string();
+        invalid(format!("the name {} of an anonymous {what} contains a NUL byte", name.escape_debug()))
+    })
+}
+
+/// A descriptor that can write gives a handle that can write, which is not what `read_only` asks for.
+pub(crate) fn passed_on_as_asked(what: &str, read_only: bool, is_read_only: bool) -> Result<()> {
+    if read_only && !is_read_only {
+        let message = format!("a read-only {what} was asked for, but the descriptor is writable");
+        return Err(Error::local(ffi::SHF_ERR_INVALID, "from_fd", message));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

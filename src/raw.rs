@@ -26,6 +26,7 @@ use crate::{
 };
 
 pub(crate) mod batch;
+pub(crate) mod queue;
 
 /// A value up to this length needs no second call and no larger buffer than the stack's.
 const SMALL: usize = 512;
@@ -134,6 +135,13 @@ unsafe fn bytes_of<'a>(text: *const c_char) -> &'a [u8] {
 unsafe fn text_of(text: *const c_char) -> String {
     // SAFETY: the caller's promise; the bytes are copied before this returns.
     String::from_utf8_lossy(unsafe { bytes_of(text) }).into_owned()
+}
+
+/// The text in an array that ends in zeros, as a report has one.
+fn sentence(text: &[c_char]) -> String {
+    let bytes: Vec<u8> =
+        text.iter().map(|&byte| byte.to_le_bytes()[0]).take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The engine's version, "0.1.0".
@@ -842,8 +850,7 @@ impl RawTable {
         if code != ffi::SHF_ERR_CORRUPT || report.problems == 0 {
             done(code)?;
         }
-        let first: Vec<u8> =
-            report.first.iter().map(|&byte| byte.to_le_bytes()[0]).take_while(|&byte| byte != 0).collect();
-        Ok((report, String::from_utf8_lossy(&first).into_owned()))
+        let first = sentence(&report.first);
+        Ok((report, first))
     }
 }

@@ -1,4 +1,4 @@
-//! What a table tells about itself.
+//! What a table, a queue and a queue set tell about themselves.
 
 use crate::ffi;
 
@@ -94,6 +94,81 @@ impl Report {
             problems: report.problems,
             first: (!first.is_empty()).then_some(first),
             structure_only: report.structure_only != 0,
+        }
+    }
+}
+
+/// Counters of a queue: [`Queue::stats`](crate::Queue::stats). Exact when nobody pulls or pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Items in the queue now.
+    pub len: u64,
+    /// The items of the set: so many it can take, so it is never full.
+    pub capacity: u64,
+    /// Items that have come since creation, those that lay in the first queue at creation included.
+    pub pushed: u64,
+    /// Items that have gone.
+    pub pulled: u64,
+    /// Of `pushed`: items that were brought home from dead processes.
+    pub returned: u64,
+    /// Locks of this queue taken over from dead processes.
+    pub recoveries: u64,
+    /// Somebody sleeps until an item comes.
+    pub sleepers: bool,
+}
+
+impl QueueStats {
+    pub(crate) fn from_ffi(stats: &ffi::shf_queue_stats) -> QueueStats {
+        QueueStats {
+            len: stats.len,
+            capacity: stats.capacity,
+            pushed: stats.pushed,
+            pulled: stats.pulled,
+            returned: stats.returned,
+            recoveries: stats.recoveries,
+            sleepers: stats.sleepers != 0,
+        }
+    }
+}
+
+/// Where the items of a set are: [`QueueSet::check`](crate::QueueSet::check).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use = "the report says whether the set is consistent"]
+pub struct QueueReport {
+    /// Queues of the set.
+    pub queues: u32,
+    /// Items of the set: `in_queues + held + dead`, if there is no problem.
+    pub items: u64,
+    /// Items that lie in queues.
+    pub in_queues: u64,
+    /// Items that living handles hold.
+    pub held: u64,
+    /// Items that dead processes held, not yet brought home.
+    pub dead: u64,
+    /// Problems in all; 0: each item is in one place exactly.
+    pub problems: u64,
+    /// The first problem, a sentence; `None` if there is none.
+    pub first: Option<String>,
+}
+
+impl QueueReport {
+    /// No problems.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        self.problems == 0
+    }
+
+    pub(crate) fn from_ffi(report: &ffi::shf_queue_report, first: String) -> QueueReport {
+        QueueReport {
+            queues: report.queues,
+            items: report.items,
+            in_queues: report.in_queues,
+            held: report.held,
+            dead: report.dead,
+            problems: report.problems,
+            first: (!first.is_empty()).then_some(first),
         }
     }
 }

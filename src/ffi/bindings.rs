@@ -83,6 +83,65 @@ pub struct shf_table_report {
     pub problems: u64,
     pub first: [::core::ffi::c_char; 256usize],
 }
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct shf_queue_set {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct shf_queue {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct shf_batch {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct shf_queue_options {
+    pub size: u32,
+    pub items: u32,
+    pub item_size: u32,
+    pub mode: u32,
+    pub lock_timeout_ms: u32,
+    pub queue_count: u32,
+    pub queues: *const *const ::core::ffi::c_char,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct shf_item {
+    pub data: *mut ::core::ffi::c_void,
+    pub number: u32,
+    pub place: u32,
+    pub owner: u32,
+    pub home: u32,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct shf_queue_stats {
+    pub size: u32,
+    pub sleepers: u32,
+    pub len: u64,
+    pub capacity: u64,
+    pub pushed: u64,
+    pub pulled: u64,
+    pub returned: u64,
+    pub recoveries: u64,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct shf_queue_report {
+    pub size: u32,
+    pub queues: u32,
+    pub items: u64,
+    pub in_queues: u64,
+    pub held: u64,
+    pub dead: u64,
+    pub problems: u64,
+    pub first: [::core::ffi::c_char; 256usize],
+}
 pub const SHF_VERSION_MAJOR: u32 = 0;
 pub const SHF_VERSION_MINOR: u32 = 1;
 pub const SHF_VERSION_PATCH: u32 = 0;
@@ -113,6 +172,7 @@ pub const SHF_ERR_INVALID_PATH: i32 = -18;
 pub const SHF_ERR_IO: i32 = -19;
 pub const SHF_ERR_UNSUPPORTED: i32 = -20;
 pub const SHF_ERR_NO_MEMORY: i32 = -21;
+pub const SHF_ERR_INVALID_ITEM: i32 = -22;
 pub const SHF_CREATE: u32 = 1;
 pub const SHF_EXCL: u32 = 2;
 pub const SHF_RDONLY: u32 = 4;
@@ -122,6 +182,11 @@ pub const SHF_HASH_FOLDED: u32 = 2;
 pub const SHF_OPTION_HUGE_PAGES: u32 = 1;
 pub const SHF_NO_VALUE: i32 = -1;
 pub const SHF_SHARDS: u32 = 256;
+pub const SHF_QUEUES_MAX: u32 = 255;
+pub const SHF_QUEUE_NAME_MAX: u32 = 63;
+pub const SHF_ITEMS_MAX: u32 = 16777216;
+pub const SHF_ITEM_SIZE_MAX: u32 = 1073741824;
+pub const SHF_BATCH_FAST: u32 = 1024;
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of shf_error_info"][::core::mem::size_of::<shf_error_info>() - 32usize];
@@ -295,6 +360,116 @@ const _: () = {
     [
         "Offset of field: shf_table_report::first",
     ][::core::mem::offset_of!(shf_table_report, first) - 40usize];
+};
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of shf_queue_options"][::core::mem::size_of::<shf_queue_options>() - 32usize];
+    [
+        "Alignment of shf_queue_options",
+    ][::core::mem::align_of::<shf_queue_options>() - 8usize];
+    [
+        "Offset of field: shf_queue_options::size",
+    ][::core::mem::offset_of!(shf_queue_options, size) - 0usize];
+    [
+        "Offset of field: shf_queue_options::items",
+    ][::core::mem::offset_of!(shf_queue_options, items) - 4usize];
+    [
+        "Offset of field: shf_queue_options::item_size",
+    ][::core::mem::offset_of!(shf_queue_options, item_size) - 8usize];
+    [
+        "Offset of field: shf_queue_options::mode",
+    ][::core::mem::offset_of!(shf_queue_options, mode) - 12usize];
+    [
+        "Offset of field: shf_queue_options::lock_timeout_ms",
+    ][::core::mem::offset_of!(shf_queue_options, lock_timeout_ms) - 16usize];
+    [
+        "Offset of field: shf_queue_options::queue_count",
+    ][::core::mem::offset_of!(shf_queue_options, queue_count) - 20usize];
+    [
+        "Offset of field: shf_queue_options::queues",
+    ][::core::mem::offset_of!(shf_queue_options, queues) - 24usize];
+};
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of shf_item"][::core::mem::size_of::<shf_item>() - 24usize];
+    ["Alignment of shf_item"][::core::mem::align_of::<shf_item>() - 8usize];
+    [
+        "Offset of field: shf_item::data",
+    ][::core::mem::offset_of!(shf_item, data) - 0usize];
+    [
+        "Offset of field: shf_item::number",
+    ][::core::mem::offset_of!(shf_item, number) - 8usize];
+    [
+        "Offset of field: shf_item::place",
+    ][::core::mem::offset_of!(shf_item, place) - 12usize];
+    [
+        "Offset of field: shf_item::owner",
+    ][::core::mem::offset_of!(shf_item, owner) - 16usize];
+    [
+        "Offset of field: shf_item::home",
+    ][::core::mem::offset_of!(shf_item, home) - 20usize];
+};
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of shf_queue_stats"][::core::mem::size_of::<shf_queue_stats>() - 56usize];
+    [
+        "Alignment of shf_queue_stats",
+    ][::core::mem::align_of::<shf_queue_stats>() - 8usize];
+    [
+        "Offset of field: shf_queue_stats::size",
+    ][::core::mem::offset_of!(shf_queue_stats, size) - 0usize];
+    [
+        "Offset of field: shf_queue_stats::sleepers",
+    ][::core::mem::offset_of!(shf_queue_stats, sleepers) - 4usize];
+    [
+        "Offset of field: shf_queue_stats::len",
+    ][::core::mem::offset_of!(shf_queue_stats, len) - 8usize];
+    [
+        "Offset of field: shf_queue_stats::capacity",
+    ][::core::mem::offset_of!(shf_queue_stats, capacity) - 16usize];
+    [
+        "Offset of field: shf_queue_stats::pushed",
+    ][::core::mem::offset_of!(shf_queue_stats, pushed) - 24usize];
+    [
+        "Offset of field: shf_queue_stats::pulled",
+    ][::core::mem::offset_of!(shf_queue_stats, pulled) - 32usize];
+    [
+        "Offset of field: shf_queue_stats::returned",
+    ][::core::mem::offset_of!(shf_queue_stats, returned) - 40usize];
+    [
+        "Offset of field: shf_queue_stats::recoveries",
+    ][::core::mem::offset_of!(shf_queue_stats, recoveries) - 48usize];
+};
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of shf_queue_report"][::core::mem::size_of::<shf_queue_report>() - 304usize];
+    [
+        "Alignment of shf_queue_report",
+    ][::core::mem::align_of::<shf_queue_report>() - 8usize];
+    [
+        "Offset of field: shf_queue_report::size",
+    ][::core::mem::offset_of!(shf_queue_report, size) - 0usize];
+    [
+        "Offset of field: shf_queue_report::queues",
+    ][::core::mem::offset_of!(shf_queue_report, queues) - 4usize];
+    [
+        "Offset of field: shf_queue_report::items",
+    ][::core::mem::offset_of!(shf_queue_report, items) - 8usize];
+    [
+        "Offset of field: shf_queue_report::in_queues",
+    ][::core::mem::offset_of!(shf_queue_report, in_queues) - 16usize];
+    [
+        "Offset of field: shf_queue_report::held",
+    ][::core::mem::offset_of!(shf_queue_report, held) - 24usize];
+    [
+        "Offset of field: shf_queue_report::dead",
+    ][::core::mem::offset_of!(shf_queue_report, dead) - 32usize];
+    [
+        "Offset of field: shf_queue_report::problems",
+    ][::core::mem::offset_of!(shf_queue_report, problems) - 40usize];
+    [
+        "Offset of field: shf_queue_report::first",
+    ][::core::mem::offset_of!(shf_queue_report, first) - 48usize];
 };
 unsafe extern "C" {
     pub fn shf_last_error() -> *const shf_error_info;
@@ -543,5 +718,132 @@ unsafe extern "C" {
     pub fn shf_table_check(
         table: *mut shf_table,
         report: *mut shf_table_report,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_set_open(
+        path: *const ::core::ffi::c_char,
+        flags: ::core::ffi::c_uint,
+        options: *const shf_queue_options,
+        set: *mut *mut shf_queue_set,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_set_anonymous(
+        name: *const ::core::ffi::c_char,
+        options: *const shf_queue_options,
+        set: *mut *mut shf_queue_set,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_set_from_fd(
+        fd: ::core::ffi::c_int,
+        options: *const shf_queue_options,
+        set: *mut *mut shf_queue_set,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_set_close(set: *mut shf_queue_set);
+    pub fn shf_queue_set_fd(set: *const shf_queue_set) -> ::core::ffi::c_int;
+    pub fn shf_queue_set_path(set: *const shf_queue_set) -> *const ::core::ffi::c_char;
+    pub fn shf_queue_set_is_read_only(set: *const shf_queue_set) -> ::core::ffi::c_int;
+    pub fn shf_queue_set_items(set: *const shf_queue_set) -> u32;
+    pub fn shf_queue_set_item_size(set: *const shf_queue_set) -> u32;
+    pub fn shf_queue_set_data(set: *const shf_queue_set) -> *mut ::core::ffi::c_void;
+    pub fn shf_queue_set_stride(set: *const shf_queue_set) -> u64;
+    pub fn shf_queue_find(
+        set: *mut shf_queue_set,
+        name: *const ::core::ffi::c_char,
+        queue: *mut *mut shf_queue,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_add(
+        set: *mut shf_queue_set,
+        name: *const ::core::ffi::c_char,
+        queue: *mut *mut shf_queue,
+        created: *mut ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_count(set: *mut shf_queue_set) -> u32;
+    pub fn shf_queue_at(
+        set: *mut shf_queue_set,
+        i: u32,
+        queue: *mut *mut shf_queue,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_name(queue: *const shf_queue) -> *const ::core::ffi::c_char;
+    pub fn shf_queue_index(queue: *const shf_queue) -> u32;
+    pub fn shf_queue_set_of(queue: *const shf_queue) -> *mut shf_queue_set;
+    pub fn shf_queue_pull(
+        queue: *mut shf_queue,
+        item: *mut shf_item,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_pull_wait(
+        queue: *mut shf_queue,
+        timeout_ns: u64,
+        item: *mut shf_item,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_push(
+        queue: *mut shf_queue,
+        item: *mut shf_item,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_exchange(
+        to: *mut shf_queue,
+        item: *mut shf_item,
+        from: *mut shf_queue,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_item_return(
+        set: *mut shf_queue_set,
+        item: *mut shf_item,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_batch_new(
+        set: *mut shf_queue_set,
+        capacity: u32,
+        batch: *mut *mut shf_batch,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_batch_free(batch: *mut shf_batch);
+    pub fn shf_batch_count(batch: *const shf_batch) -> u32;
+    pub fn shf_batch_capacity(batch: *const shf_batch) -> u32;
+    pub fn shf_batch_data(batch: *const shf_batch, i: u32) -> *mut ::core::ffi::c_void;
+    pub fn shf_batch_numbers(batch: *const shf_batch) -> *const u32;
+    pub fn shf_batch_take(
+        batch: *mut shf_batch,
+        item: *mut shf_item,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_pull_many(
+        queue: *mut shf_queue,
+        batch: *mut shf_batch,
+        n: u32,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_pull_many_wait(
+        queue: *mut shf_queue,
+        batch: *mut shf_batch,
+        n: u32,
+        timeout_ns: u64,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_push_many(
+        queue: *mut shf_queue,
+        batch: *mut shf_batch,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_exchange_many(
+        to: *mut shf_queue,
+        batch: *mut shf_batch,
+        from: *mut shf_queue,
+        n: u32,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_wait_any(
+        queues: *const *mut shf_queue,
+        count: u32,
+        timeout_ns: u64,
+        which: *mut u32,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_wait_fd(
+        queue: *mut shf_queue,
+        fd: *mut ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_len(queue: *mut shf_queue, len: *mut u64) -> ::core::ffi::c_int;
+    pub fn shf_queue_stats(
+        queue: *mut shf_queue,
+        stats: *mut shf_queue_stats,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_drain(
+        from: *mut shf_queue,
+        to: *mut shf_queue,
+        moved: *mut u64,
+    ) -> ::core::ffi::c_int;
+    pub fn shf_queue_set_reset(set: *mut shf_queue_set) -> ::core::ffi::c_int;
+    pub fn shf_queue_set_recover(set: *mut shf_queue_set) -> ::core::ffi::c_int;
+    pub fn shf_queue_set_check(
+        set: *mut shf_queue_set,
+        report: *mut shf_queue_report,
     ) -> ::core::ffi::c_int;
 }
