@@ -169,6 +169,15 @@ static inline void shm_copy32_in(shf_au32 *dst, const uint32_t *src, size_t n) {
 #endif
     shf_compiler_fence();
 }
+static inline void shm_clear32(shf_au32 *dst, size_t n) {
+    shf_compiler_fence();
+#ifdef SHF_CRASH_POINTS
+    for (size_t i = 0; i < n; i++) shm_store_relaxed32(dst + i, 0);
+#else
+    memset((void *)dst, 0, n * 4);
+#endif
+    shf_compiler_fence();
+}
 static inline void shm_copy32_out(uint32_t *dst, const shf_au32 *src, size_t n) { memcpy(dst, (const void *)src, n * 4); }
 
 /* 1 if the n bytes at byte offset `off` of src equal p's. */

@@ -34,6 +34,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -456,6 +457,12 @@ uint64_t os_now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+uint64_t os_now_coarse_ns(void) {
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC_COARSE, &now) != 0) return 0; /* vdso: no system call */
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 void os_sleep_ns(uint64_t ns) {
     struct timespec left = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
     NOT_CANCELLED;
@@ -603,6 +610,44 @@ int os_process_is_over(uint32_t pid, uint64_t start) {
     over = over && proc_stat(pid, &started, &threads) == 0 && started == start && threads == n;
     for (size_t i = 0; over && i < n; i++) over = thread_is_over(task, tids[i]);
     return over;
+}
+
+int os_event(void) {
+    FAULT("os_event");
+    return above_streams(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+int os_event_signal(int fd) {
+    uint64_t one = 1;
+    FAULT("os_event_signal");
+    NOT_CANCELLED;
+    return write(fd, &one, sizeof one) < 0 && errno != EAGAIN ? -errno : 0; /* EAGAIN: it has been readable for 2^64 times */
+}
+
+int os_event_clear(int fd) {
+    uint64_t count;
+    FAULT("os_event_clear");
+    NOT_CANCELLED;
+    return read(fd, &count, sizeof count) < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+/* It starts with all signals blocked: they are the program's, whose threads expect them. */
+int os_thread_start(struct os_thread *thread, void *(*run)(void *), void *context) {
+    sigset_t all, before;
+    pthread_t id;
+    int rc;
+    FAULT("os_thread_start");
+    sigfillset(&all);
+    if ((rc = pthread_sigmask(SIG_SETMASK, &all, &before)) != 0) return -rc;
+    rc = pthread_create(&id, NULL, run, context);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    thread->id = (uint64_t)id;
+    return -rc;
+}
+
+void os_thread_join(struct os_thread *thread) {
+    NOT_CANCELLED;
+    (void)pthread_join((pthread_t)thread->id, NULL);
 }
 
 int os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void)) {

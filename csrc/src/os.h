@@ -64,8 +64,20 @@ int os_ofd_probe(int fd, uint64_t byte);            /* would a READ lock conflic
 int os_futex_wait(shf_au32 *word, uint32_t value, uint64_t timeout_ns); /* 0, -EAGAIN, -ETIMEDOUT, -EINTR -> 0 */
 int os_futex_wake(shf_au32 *word, int count);
 uint64_t os_now_ns(void);                           /* CLOCK_MONOTONIC */
+uint64_t os_now_coarse_ns(void);                    /* the same clock, some milliseconds late, in a quarter of the time */
 void os_sleep_ns(uint64_t ns);
 void os_yield(void);
+
+/* an eventfd, not blocking, close on exec; a counter that is not 0 makes it readable */
+int os_event(void);
+int os_event_signal(int fd);
+int os_event_clear(int fd);
+/* A thread that takes no signals. */
+struct os_thread {
+    uint64_t id; /* pthread_t */
+};
+int os_thread_start(struct os_thread *thread, void *(*run)(void *), void *context);
+void os_thread_join(struct os_thread *thread);
 
 /* the machine and the process */
 int os_random(void *buf, size_t n);

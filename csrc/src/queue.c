@@ -242,6 +242,7 @@ static int attach(struct shf_region *r, const struct shf_queue_options *o, struc
     set->item_size = set->region.fixed_value;
     set->stride = LINE_UP(set->item_size);
     set->mask = ring_entries(set->items) - 1;
+    set->behind = SHF_OBJECT_PAGE + bare_pages(set->items, set->item_size);
     set->shm = (struct shf_shm_queue_set *)(void *)object_page(set, 0);
     set->lives = (shf_au32 *)(void *)object_page(set, SHF_SET_LIVES);
     set->hands = (shf_au32 *)(void *)object_page(set, SHF_SET_HANDS);
@@ -267,6 +268,7 @@ static int attach(struct shf_region *r, const struct shf_queue_options *o, struc
         shf_queue_set_close(set);
         return rc;
     }
+    (void)shf__queue_sweep(set, 1); /* what cannot be repaired shows itself to who uses it */
     *result = set;
     return SHF_OK;
 }
@@ -359,8 +361,9 @@ int shf__queue_corrupt(const struct shf_queue_set *set, const char *place, uint6
 
 /* The threads of a child did not come through the fork: what one of them began there is nobody's. */
 void shf__queue_enter(struct shf_queue_set *set) {
+    (void)shf__registry_owner(&set->registry); /* so that all threads of a process go by one id */
     uint64_t id = atomic_load_explicit(set->registry.process_now, memory_order_relaxed);
-    if (id == 0) id = os_pid(); /* read-only, or forked and not yet registered */
+    if (id == 0) id = os_pid(); /* read-only, or it could not register */
     for (;;) {
         uint64_t seen = atomic_load_explicit(&set->entering, memory_order_relaxed);
         if (seen != id && atomic_compare_exchange_weak_explicit(&set->entering, &seen, id, memory_order_acquire,
@@ -383,7 +386,7 @@ int shf__queue_know(struct shf_queue_set *set) {
         struct shf_queue *q = &set->queues[known];
         uint64_t page = shm_load_relaxed32(&shm[known].ring);
         q->ring = shf__region_at(&set->region, page * SHF_PAGE, ring_bytes(set->items));
-        if (q->ring == NULL || page < SHF_OBJECT_PAGE + bare_pages(set->items, set->item_size)) {
+        if (q->ring == NULL || page < set->behind) {
             rc = shf__queue_corrupt(set, "queue: its ring", page);
             break;
         }
@@ -428,43 +431,43 @@ int shf_queue_find(struct shf_queue_set *set, const char *name, struct shf_queue
                      set->region.path, name, count, names);
 }
 
-static int grow_failed(struct shf_queue_set *set, int error, uint64_t bytes) {
+static SHF_COLD int grow_failed(struct shf_queue_set *set, int error, uint64_t bytes) {
     const char *path = set->region.path;
     if (error == ENOSPC || error == EDQUOT || error == EFBIG)
         return shf__fail(SHF_ERR_NO_SPACE, error, "queue: growth", path, "%s: no room for %llu more bytes (file system, quota, "
                          "RLIMIT_FSIZE)", path, (unsigned long long)bytes);
+    if (error == ENOMEM)
+        return shf__fail(SHF_ERR_ADDRESS_SPACE, 0, "queue: growth", path,
+                         "%s: only %zu bytes of address space could be reserved: raise RLIMIT_AS and open it again", path,
+                         set->region.reserved);
     return shf__fail(SHF_ERR_IO, error, "queue: growth", path, "%s: the file could not grow: system error %d", path, error);
 }
 
-/* A dead grower may have made the file longer than `end`: zeros, which fallocate finds. */
-int shf__queue_grow(struct shf_queue_set *set, uint64_t bytes, uint32_t *page) {
+/* Under the grow lock: 0 or -errno. A dead grower may have made the file longer than `end`: zeros, which fallocate finds. */
+static int grow_locked(struct shf_region *r, uint64_t bytes, uint32_t *page) {
+    shf__region_refresh(r);
+    uint64_t end = shm_load_acquire(&r->header->end);
+    if (end % SHF_PAGE != 0 || end > r->max_bytes || (end <= r->reserved && end != atomic_load_explicit(&r->size, memory_order_relaxed)))
+        return -EBADMSG;
+    if (bytes > r->max_bytes - end || end + bytes > os_file_size_limit()) return -EFBIG; /* SIGXFSZ would kill */
+    if (end + bytes > r->reserved) return -ENOMEM;
+    int rc = os_fallocate(r->fd, end, bytes);
+    if (rc < 0) return rc;
+    shm_store_release(&r->header->end, end + bytes); /* E1 of region.c */
+    shf__region_grown(r, end + bytes);
+    *page = (uint32_t)(end / SHF_PAGE);
+    return 0;
+}
+
+int shf__queue_grow(struct shf_queue_set *set, uint64_t bytes, uint32_t *page, int quiet) {
     struct shf_region *r = &set->region;
     int rc = shf__lock(&set->registry, &r->header->grow_word, NULL);
     if (rc != SHF_OK) return rc;
-    uint64_t end = shm_load_acquire(&r->header->end);
-    shf__region_refresh(r);
-    if (end % SHF_PAGE != 0 || end > r->max_bytes || (end <= r->reserved && end != atomic_load_explicit(&r->size, memory_order_relaxed)))
-        rc = shf__queue_corrupt(set, "header: end of the file", end);
-    else if (bytes > r->max_bytes - end)
-        rc = shf__fail(SHF_ERR_NO_SPACE, 0, "queue: growth", r->path, "%s: the file has reached its %llu bytes", r->path,
-                       (unsigned long long)r->max_bytes);
-    else if (end + bytes > r->reserved)
-        rc = shf__fail(SHF_ERR_ADDRESS_SPACE, 0, "queue: growth", r->path,
-                       "%s: only %zu bytes of address space could be reserved: raise RLIMIT_AS and open it again", r->path,
-                       r->reserved);
-    else if (end + bytes > os_file_size_limit()) /* SIGXFSZ would kill */
-        rc = grow_failed(set, EFBIG, bytes);
-    if (rc == SHF_OK) {
-        int error = os_fallocate(r->fd, end, bytes);
-        if (error < 0) rc = grow_failed(set, -error, bytes);
-    }
-    if (rc == SHF_OK) {
-        shm_store_release(&r->header->end, end + bytes); /* E1 of region.c */
-        shf__region_grown(r, end + bytes);
-        *page = (uint32_t)(end / SHF_PAGE);
-    }
+    int error = grow_locked(r, bytes, page);
     shf__unlock(&r->header->grow_word);
-    return rc;
+    if (error == 0) return SHF_OK;
+    if (quiet) return SHF_ERR_NO_SPACE;
+    return error == -EBADMSG ? shf__queue_corrupt(set, "header: end of the file", r->size) : grow_failed(set, -error, bytes);
 }
 
 /* Under the set lock. */
@@ -476,7 +479,7 @@ static int add(struct shf_queue_set *set, const char *name, struct shf_queue **q
     if ((uint32_t)count == SHF_QUEUES_MAX)
         return shf__fail(SHF_ERR_FULL, 0, "queue", set->region.path, "'%s' has %u queues, and can have no more", set->region.path,
                          SHF_QUEUES_MAX);
-    int rc = shf__queue_grow(set, ring_bytes(set->items), &page);
+    int rc = shf__queue_grow(set, ring_bytes(set->items), &page, 0);
     if (rc != SHF_OK) return rc;
     struct shf_shm_queue *q = (struct shf_shm_queue *)(void *)object_page(set, SHF_SET_QUEUES) + count;
     char text[SHF_QUEUE_NAME_MAX + 1] = {0}; /* whole: somebody may have died after a part of another name */

@@ -126,6 +126,7 @@ struct shf_queue_set {
     unsigned char *data;  /* item 0 */
     uint64_t stride;
     uint32_t items, item_size, mask; /* a ring has mask + 1 entries */
+    uint32_t behind;                 /* first page behind the object without its rings: rings and hands lie there */
     _Atomic uint32_t ready;          /* the life for which the hand below was prepared */
     _Atomic uint64_t entering;       /* process id of the thread that prepares it, or changes a list below; 0 = none */
     shf_au32 *_Atomic hand;          /* NULL: this life has none, and holds in the words */
@@ -141,8 +142,9 @@ struct shf_queue_set {
 /* queue.c */
 /* Fills in queues that others have added; their number, or an error. */
 int shf__queue_know(struct shf_queue_set *set);
-/* `bytes` more at the end of the file, zeroed: *page is the first of them. */
-int shf__queue_grow(struct shf_queue_set *set, uint64_t bytes, uint32_t *page);
+/* `bytes` more at the end of the file, zeroed: *page is the first of them. `quiet`: a failure to grow is SHF_ERR_NO_SPACE,
+ * and not recorded as this thread's last error. */
+int shf__queue_grow(struct shf_queue_set *set, uint64_t bytes, uint32_t *page, int quiet);
 /* Excludes the other threads of this handle. */
 void shf__queue_enter(struct shf_queue_set *set);
 void shf__queue_leave(struct shf_queue_set *set);
@@ -151,9 +153,9 @@ void shf__queue_leave(struct shf_queue_set *set);
 /* Take a queue's lock and repair what a dead holder left. */
 int shf__queue_lock_tail(struct shf_queue *q);
 int shf__queue_lock_head(struct shf_queue *q);
-/* Under the tail lock: puts numbers[0..n) behind the tail, disarms what held them at `from`, commits. Returns the sleepers
- * to wake: pass it to shf__queue_wake after the unlock. */
-uint32_t shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from);
+/* Under the tail lock: puts numbers[0..n) behind the tail and empties what held them, `entries` of a hand (NULL: the words);
+ * `from` says the same to a repairer. Returns the sleepers to wake: pass it to shf__queue_wake after the unlock. */
+uint32_t shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from, shf_au32 *entries);
 void shf__queue_wake(struct shf_queue *q, uint32_t sleepers, uint32_t n);
 int shf__queue_corrupt(const struct shf_queue_set *set, const char *place, uint64_t where);
 /* The entries of a slot's hand; NULL if it has none, or its page number cannot be. */

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * queue_home.c - queues: what the dead hold comes home; the first pull of a life; its close
+ *
+ * WHAT       D1-D4 of queue.c, for a dead life (sweep), for the life before in one's own slot (ready), for oneself (close).
+ * NOT        The repair of one queue after a death: queue_move.c does that at each take of a lock.
+ *
+ * WHEN       A sweep is due if nobody made one for 20 ms; a waiter asks at each tick of at most 40 ms. It asks the kernel
+ *            once for each life that has ever pulled and has not closed: 0.3 us. Of those that are alive two at a time are
+ *            asked whether their process is over, though the kernel still holds their lock (it has gigabytes to take down):
+ *            50 us each. Bringing home is O(places of a hand), with words in use O(items), once for each death.
+ * WAITING    A sweep waits 20 ms at most for a queue that a stopped process keeps locked, then gives up, and nobody sweeps for
+ *            200 ms: a stopped process must not slow all pollers down. ready waits to the handle's deadline.
+ */
+#include "queue.h"
+
+#define EVERY_NS UINT64_C(20000000)
+#define AFTER_FAILURE_NS UINT64_C(200000000)
+#define PATIENCE_NS UINT64_C(20000000)
+#define CLOSE_PATIENCE_NS UINT64_C(200000000)
+#define ASK_AGAIN_NS UINT64_C(100000000)
+#define OVER_AT_A_TIME 2u
+#define RUN 256u /* items brought home under one lock */
+
+/* The life whose things are brought home. */
+struct late {
+    struct shf_queue_set *set;
+    uint32_t slot, life; /* life: as it stands in lives[slot] */
+    uint32_t queues;     /* that are known */
+    int own;             /* the slot is this handle's: nobody needs to be asked about the life */
+    uint64_t asked;      /* when it was last known to be dead */
+};
+
+static uint32_t owner_of(const struct late *l) { return SHF_OWNER(l->slot, l->life & SHF_GENERATION_MASK); }
+
+static int is_dead(struct shf_queue_set *set, uint32_t owner) {
+    return shf__registry_is_dead(&set->registry, owner) || shf__registry_is_over(&set->registry, owner);
+}
+
+/* D3, under a tail lock: what stands in the hand is still that life's. The slot cannot have begun another life and come
+ * to hold things while we have this lock, as that needs it (D2); but long before we had it. */
+static int is_still(struct late *l) {
+    struct shf_queue_set *set = l->set;
+    if (shm_load_acquire32(&set->lives[l->slot]) != l->life) return 0;
+    if (l->own) return 1;
+    uint64_t now = os_now_coarse_ns();
+    if (now - l->asked > ASK_AGAIN_NS) {
+        if (!is_dead(set, owner_of(l))) return 0;
+        l->asked = now;
+    }
+    return 1;
+}
+
+/* D2. */
+static int pass_all(struct late *l) {
+    for (uint32_t i = 0; i < l->queues; i++) {
+        struct shf_queue *q = &l->set->queues[i];
+        int rc = shf__queue_lock_head(q);
+        if (rc != SHF_OK) return rc;
+        shf__unlock(&q->shm->head_word);
+        if ((rc = shf__queue_lock_tail(q)) != SHF_OK) return rc;
+        shf__unlock(&q->shm->tail_word);
+    }
+    return SHF_OK;
+}
+
+/* D3 for n items with one home, held by `holders` of the hand, or by their words (NULL), with `held` there. */
+static int bring(struct late *l, uint32_t home, const uint32_t *numbers, const uint32_t *held, uint32_t n, uint32_t from,
+                 shf_au32 *holders) {
+    struct shf_queue *q = &l->set->queues[home];
+    int rc = shf__queue_lock_tail(q), same = rc == SHF_OK && is_still(l);
+    uint32_t sleepers = 0;
+    if (rc != SHF_OK) return rc;
+    for (uint32_t i = 0; same && i < n; i++)
+        same = shm_load_relaxed32(holders != NULL ? holders + i : &l->set->words[numbers[i]]) == held[i];
+    if (same) {
+        sleepers = shf__queue_commit_push(q, numbers, n, from, holders);
+        shm_store_relaxed(&q->shm->returned, shm_load_relaxed(&q->shm->returned) + n);
+    }
+    shf__unlock(&q->shm->tail_word);
+    shf__queue_wake(q, sleepers, n);
+    return SHF_OK;
+}
+
+/* An entry that names no item or no queue: somebody has written over it. There is nothing to bring home. */
+static int forget(struct late *l, shf_au32 *holder, uint32_t held) {
+    struct shf_queue *q = &l->set->queues[0];
+    int rc = shf__queue_lock_tail(q);
+    if (rc != SHF_OK) return rc;
+    if (is_still(l) && shm_load_relaxed32(holder) == held) shm_store_relaxed32(holder, 0);
+    shf__unlock(&q->shm->tail_word);
+    return SHF_OK;
+}
+
+static int is_entry(const struct late *l, uint32_t e) {
+    return e != 0 && (e & SHF_HAND_ITEM_MASK) < l->set->items && shf_hand_home(e) < l->queues;
+}
+
+static int empty_hand(struct late *l) {
+    shf_au32 *hand = shf__queue_hand_of(l->set, l->slot);
+    uint32_t numbers[RUN], held[RUN];
+    int rc = SHF_OK;
+    if (hand == NULL) return SHF_OK;
+    for (uint32_t place = 0; rc == SHF_OK && place < SHF_HAND_PLACES;) {
+        uint32_t n = 0, home = 0;
+        for (; n < RUN && place + n < SHF_HAND_PLACES; n++) {
+            uint32_t e = shm_load_relaxed32(&hand[place + n]);
+            if (!is_entry(l, e) || (n != 0 && shf_hand_home(e) != home)) {
+                if (n == 0 && e != 0) rc = forget(l, &hand[place], e);
+                break;
+            }
+            home = shf_hand_home(e);
+            held[n] = e;
+            numbers[n] = e & SHF_HAND_ITEM_MASK;
+        }
+        if (n != 0) rc = bring(l, home, numbers, held, n, shf__queue_place(l->slot, place), hand + place);
+        place += n != 0 ? n : 1;
+    }
+    return rc;
+}
+
+static int empty_words(struct late *l) {
+    struct shf_queue_set *set = l->set;
+    uint32_t numbers[RUN], held[RUN], n = 0, home = 0, mine = shf_word_of(owner_of(l), 0);
+    int rc = SHF_OK;
+    for (uint32_t i = 0; rc == SHF_OK && i <= set->items; i++) {
+        uint32_t w = i < set->items ? shm_load_relaxed32(&set->words[i]) : 0, to = w & SHF_WORD_HOME_MASK;
+        int is_mine = i < set->items && (w & ~SHF_WORD_HOME_MASK) == mine;
+        if (is_mine && to >= l->queues) {
+            rc = forget(l, &set->words[i], w);
+            continue;
+        }
+        if (n != 0 && (n == RUN || i == set->items || (is_mine && to != home))) {
+            rc = bring(l, home, numbers, held, n, SHF_IN_WORDS, NULL);
+            n = 0;
+        }
+        if (!is_mine) continue;
+        home = to;
+        held[n] = w;
+        numbers[n++] = i;
+    }
+    return rc;
+}
+
+/* D2 to D4. */
+static int bring_home(struct late *l, uint64_t patience) {
+    uint64_t before = shf__registry_patience_ns;
+    if (patience != 0) shf__registry_patience_ns = patience;
+    int rc = pass_all(l);
+    if (rc == SHF_OK) rc = empty_hand(l);
+    if (rc == SHF_OK && (l->life & SHF_LIFE_WORDS)) rc = empty_words(l);
+    if (rc == SHF_OK) {
+        uint32_t life = l->life;
+        shm_cas_acq_rel32(&l->set->lives[l->slot], &life, 0); /* D4 */
+    }
+    shf__registry_patience_ns = before;
+    return rc;
+}
+
+/* ---- a life's first pull -------------------------------------------------------------------------------- */
+
+static shf_au32 *prepare_hand(struct shf_queue_set *set, uint32_t slot) {
+    uint32_t page;
+    if (shm_load_acquire32(&set->hands[slot]) == 0 && shf__queue_grow(set, SHF_HAND_BYTES, &page, 1) == SHF_OK)
+        shm_store_release32(&set->hands[slot], page); /* of zeros: the file's end has never been in use */
+    return shf__queue_hand_of(set, slot);
+}
+
+int shf__queue_ready_slow(struct shf_queue_set *set, uint32_t me) {
+    if (me == 0) me = shf__registry_owner_slow(&set->registry); /* records why */
+    if (me == 0) return shf_last_error()->code;
+    int count = shf__queue_know(set), rc = SHF_OK;
+    if (count < 0) return count;
+    uint32_t slot = SHF_OWNER_SLOT(me);
+    shf__queue_enter(set);
+    if (atomic_load_explicit(&set->ready, memory_order_relaxed) != me) {
+        struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 1, 0};
+        if (l.life != 0) rc = bring_home(&l, 0);
+        if (rc == SHF_OK) {
+            for (uint32_t i = 0; i < sizeof set->used / sizeof set->used[0]; i++)
+                atomic_store_explicit(&set->used[i], 0, memory_order_relaxed);
+            for (uint32_t i = 0; i < SHF_HAND_LEASES; i++) atomic_store_explicit(&set->taken[i], 0, memory_order_relaxed);
+            atomic_store_explicit(&set->hand, prepare_hand(set, slot), memory_order_relaxed);
+            shm_store_release32(&set->lives[slot], SHF_OWNER_GENERATION(me)); /* V1 */
+            atomic_store_explicit(&set->ready, me, memory_order_release);
+        }
+    }
+    shf__queue_leave(set);
+    return rc;
+}
+
+void shf__queue_use_words(struct shf_queue_set *set, uint32_t me) {
+    shf_au32 *life = &set->lives[SHF_OWNER_SLOT(me)];
+    if (!(shm_load_relaxed32(life) & SHF_LIFE_WORDS))
+        shm_store_release32(life, SHF_OWNER_GENERATION(me) | SHF_LIFE_WORDS); /* V1 */
+}
+
+/* What stays behind a lock that a stopped process keeps is brought home by others: this life is over then. */
+void shf__queue_let_go(struct shf_queue_set *set) {
+    uint32_t me = set->region.read_only ? 0 : shf__registry_own(&set->registry);
+    if (me == 0 || me != atomic_load_explicit(&set->ready, memory_order_acquire)) return;
+    struct late l = {set, SHF_OWNER_SLOT(me), 0, atomic_load_explicit(&set->known, memory_order_acquire), 1, 0};
+    l.life = shm_load_acquire32(&set->lives[l.slot]);
+    (void)bring_home(&l, CLOSE_PATIENCE_NS);
+    atomic_store_explicit(&set->ready, 0, memory_order_relaxed);
+}
+
+/* ---- the dead ------------------------------------------------------------------------------------------- */
+
+/* 1 if it is this handle's turn. */
+static int is_due(struct shf_queue_set *set, int force, uint64_t now) {
+    shf_au64 *swept = &set->shm->swept;
+    uint64_t last = shm_load_relaxed(swept);
+    /* Later than now: after a failure. Much later: another clock, or damage. */
+    int wait = last > now ? last - now < 2 * AFTER_FAILURE_NS : now - last < EVERY_NS;
+    if (wait && !force) return 0;
+    shf__crash_point();
+    return atomic_compare_exchange_strong_explicit(swept, &last, now, memory_order_relaxed, memory_order_relaxed) || force;
+}
+
+int shf__queue_sweep(struct shf_queue_set *set, int force) {
+    uint64_t now = os_now_coarse_ns();
+    if (set->region.read_only || !is_due(set, force, now)) return SHF_OK;
+    int count = shf__queue_know(set), rc = SHF_OK;
+    if (count < 0) return count;
+    uint32_t me = shf__registry_owner(&set->registry), asked = 0, turn = set->over;
+    for (uint32_t i = 1; i <= SHF_SLOT_COUNT; i++) {
+        uint32_t slot = (turn + i) % SHF_SLOT_COUNT;
+        struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 0, now};
+        if (l.life == 0 || owner_of(&l) == me) continue;
+        int dead = shf__registry_is_dead(&set->registry, owner_of(&l));
+        if (!dead && asked < OVER_AT_A_TIME) {
+            asked++;
+            set->over = slot;
+            dead = shf__registry_is_over(&set->registry, owner_of(&l));
+        }
+        if (!dead) continue;
+        int failed = bring_home(&l, PATIENCE_NS);
+        if (rc == SHF_OK) rc = failed;
+        if (failed == SHF_ERR_TIMEOUT) break;
+    }
+    if (rc != SHF_OK) shm_store_relaxed(&set->shm->swept, os_now_coarse_ns() + AFTER_FAILURE_NS);
+    return rc;
+}

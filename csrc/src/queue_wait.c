@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * queue_wait.c - queues: waiting for items, by sleeping and by a descriptor
+ *
+ * WHAT       SLEEP of queue.c. A waiter looks at the queue for SPIN_NS, which is about what a sleep and a wake-up cost; then
+ *            it registers under the tail lock and sleeps on `wake`, TICK_NS at a time. At each tick it looks after the dead
+ *            and for itself.
+ * NOT        Fair: who comes by when an item has come may take it before the woken one; that one sleeps again.
+ *
+ * SEVERAL    wait_any registers at each queue with SHF_SLEEPS_ANY and sleeps on the set's `any`, read before the first
+ *            registration: a pusher that sees the flag moves `any` and wakes all.
+ * DESCRIPTOR wait_fd: a thread of this process, one for each queue it was asked for, sleeps as a waiter does, and makes an
+ *            eventfd readable when there are items. Nothing goes between processes but the futex.
+ *    armed     1: the thread waits for the queue. It stores 0 before it signals. A pull that finds the queue empty clears the
+ *              eventfd, stores 1 and wakes the thread (rearm). So between a signal and the next empty pull nothing happens,
+ *              and a wake-up is at most one too many: rearm between the thread's store and its signal.
+ *    fork      the child has the structure, but no thread: known by the process id; it makes its own.
+ */
+#include "queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define SPIN_NS UINT64_C(10000)
+#define SPINS 8
+#define TICK_NS UINT64_C(40000000)
+#define ARMED_TICK_NS UINT64_C(1000000000)
+
+struct shf_waker {
+    struct shf_queue *queue;
+    struct os_thread thread;
+    int fd;
+    uint32_t process;
+    shf_au32 armed; /* private memory */
+    _Atomic int stop;
+};
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
+#endif
+}
+
+static uint64_t left(uint64_t start, uint64_t timeout, uint64_t now) {
+    if (timeout == SHF_WAIT_FOREVER) return SHF_WAIT_FOREVER;
+    return now - start >= timeout ? 0 : timeout - (now - start);
+}
+
+/* Registers at the queue with `flag`. 1: it is not empty; 0; or an error. *word = what to sleep on `wake` with. */
+static int enlist(struct shf_queue *q, uint32_t flag, uint32_t *word) {
+    struct shf_shm_queue *shm = q->shm;
+    int rc = shf__queue_lock_tail(q);
+    if (rc != SHF_OK) return rc;
+    int some = shm_load_relaxed(&shm->tail) != shm_load_acquire(&shm->head);
+    uint32_t sleepers = shm_load_relaxed32(&shm->sleepers);
+    *word = shm_load_relaxed32(&shm->wake);
+    if (!some && !(sleepers & flag)) shm_store_relaxed32(&shm->sleepers, sleepers | flag);
+    shf__unlock(&shm->tail_word);
+    return some;
+}
+
+/* The first of them that is not empty; `count` if all are. */
+static uint32_t first_with_items(struct shf_queue *const *queues, uint32_t count) {
+    uint32_t i = 0;
+    while (i < count && shf__queue_is_empty(queues[i])) i++;
+    return i;
+}
+
+/* One sleep. 0 after it, 1 if an item came before; or an error. */
+static int doze(struct shf_queue *const *queues, uint32_t count, uint64_t limit) {
+    shf_au32 *futex = count == 1 ? &queues[0]->shm->wake : &queues[0]->set->shm->any;
+    uint32_t any = shm_load_acquire32(&queues[0]->set->shm->any), word = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        int rc = enlist(queues[i], count == 1 ? SHF_SLEEPS_HERE : SHF_SLEEPS_ANY, &word);
+        if (rc != 0) return rc;
+    }
+    (void)os_futex_wait(futex, count == 1 ? word : any, limit < TICK_NS ? limit : TICK_NS);
+    return 0;
+}
+
+/* SHF_OK: *which is not empty. `stop` may be NULL. */
+static int wait_for(struct shf_queue *const *queues, uint32_t count, uint64_t timeout, uint32_t *which, _Atomic int *stop) {
+    uint64_t start = os_now_ns(), now = start, before = shf__registry_patience_ns;
+    int rc = SHF_NOT_FOUND;
+    for (int spinning = 1;; now = os_now_ns()) {
+        uint64_t rest = left(start, timeout, now);
+        if ((*which = first_with_items(queues, count)) < count) return SHF_OK;
+        if (rest == 0 || (stop != NULL && atomic_load_explicit(stop, memory_order_acquire))) return SHF_NOT_FOUND;
+        spinning = spinning && now - start < SPIN_NS;
+        if (spinning) {
+            for (int i = 0; i < SPINS && first_with_items(queues, count) == count; i++) pause_cpu();
+            continue;
+        }
+        if (before == 0) shf__registry_patience_ns = rest == SHF_WAIT_FOREVER ? 0 : rest;
+        rc = doze(queues, count, rest);
+        shf__registry_patience_ns = before;
+        if (rc < 0) return rc;
+        if (rc == 0 && first_with_items(queues, count) == count) (void)shf__queue_sweep(queues[0]->set, 0);
+    }
+}
+
+int shf_queue_pull_wait(struct shf_queue *q, uint64_t timeout_ns, struct shf_item *item) {
+    int rc = shf_queue_pull(q, item);
+    if (rc != SHF_NOT_FOUND || timeout_ns == 0) return rc;
+    uint64_t start = os_now_ns();
+    for (;;) {
+        uint32_t which;
+        rc = wait_for(&q, 1, left(start, timeout_ns, os_now_ns()), &which, NULL);
+        if (rc != SHF_OK) return rc;
+        rc = shf_queue_pull(q, item);
+        if (rc != SHF_NOT_FOUND) return rc;
+    }
+}
+
+int shf_queue_pull_many_wait(struct shf_queue *q, struct shf_batch *batch, uint32_t n, uint64_t timeout_ns) {
+    int rc = shf_queue_pull_many(q, batch, n);
+    if (rc != SHF_NOT_FOUND || timeout_ns == 0) return rc;
+    uint64_t start = os_now_ns();
+    for (;;) {
+        uint32_t which;
+        rc = wait_for(&q, 1, left(start, timeout_ns, os_now_ns()), &which, NULL);
+        if (rc != SHF_OK) return rc;
+        rc = shf_queue_pull_many(q, batch, n);
+        if (rc != SHF_NOT_FOUND) return rc;
+    }
+}
+
+int shf_queue_wait_any(struct shf_queue *const *queues, uint32_t count, uint64_t timeout_ns, uint32_t *which) {
+    SHF_CHECK_ARGS(queues != NULL && which != NULL && count != 0 && count <= SHF_QUEUES_MAX && queues[0] != NULL);
+    for (uint32_t i = 1; i < count; i++) SHF_CHECK_ARGS(queues[i] != NULL && queues[i]->set == queues[0]->set);
+    uint32_t found;
+    int rc = wait_for(queues, count, timeout_ns, &found, NULL);
+    if (rc == SHF_OK) *which = found;
+    return rc;
+}
+
+/* ---- a descriptor --------------------------------------------------------------------------------------- */
+
+static void *feed(void *context) {
+    struct shf_waker *w = context;
+    for (;;) {
+        uint32_t which;
+        while (shm_load_acquire32(&w->armed) == 0 && !atomic_load_explicit(&w->stop, memory_order_acquire))
+            (void)os_futex_wait(&w->armed, 0, ARMED_TICK_NS);
+        if (atomic_load_explicit(&w->stop, memory_order_acquire)) return NULL;
+        int rc = wait_for(&w->queue, 1, SHF_WAIT_FOREVER, &which, &w->stop);
+        if (rc == SHF_NOT_FOUND) return NULL;
+        atomic_store_explicit(&w->armed, 0, memory_order_release);
+        (void)os_event_signal(w->fd); /* after an error too: the next pull tells it */
+    }
+}
+
+static struct shf_waker *waker_of(struct shf_queue *q) {
+    struct shf_waker *w = atomic_load_explicit(&q->waker, memory_order_acquire);
+    return w != NULL && w->process == os_pid() ? w : NULL;
+}
+
+void shf__queue_rearm(struct shf_queue *q) {
+    if (SHF_LIKELY(atomic_load_explicit(&q->waker, memory_order_relaxed) == NULL)) return;
+    struct shf_waker *w = waker_of(q);
+    if (w == NULL || shm_load_acquire32(&w->armed) != 0) return;
+    (void)os_event_clear(w->fd);
+    atomic_store_explicit(&w->armed, 1, memory_order_release);
+    (void)os_futex_wake(&w->armed, 1);
+}
+
+static int waker_new(struct shf_queue *q, struct shf_waker **waker) {
+    const char *path = q->set->region.path;
+    struct shf_waker *w = calloc(1, sizeof *w);
+    if (w == NULL) return shf__fail(SHF_ERR_NO_MEMORY, ENOMEM, "queue: wait_fd", path, "%s: no memory for a descriptor's thread", path);
+    w->queue = q;
+    w->process = os_pid();
+    atomic_init(&w->armed, 1);
+    w->fd = os_event();
+    int rc = w->fd < 0 ? w->fd : os_thread_start(&w->thread, feed, w);
+    if (rc >= 0) {
+        *waker = w;
+        return SHF_OK;
+    }
+    if (w->fd >= 0) (void)os_close(w->fd);
+    free(w);
+    return shf__fail(SHF_ERR_IO, -rc, "queue: wait_fd", path, "%s: no descriptor or thread to wait with: system error %d", path, -rc);
+}
+
+int shf_queue_wait_fd(struct shf_queue *q, int *fd) {
+    SHF_CHECK_ARGS(q != NULL && fd != NULL);
+    if (shf__registry_owner(&q->set->registry) == 0 && shf__registry_owner_slow(&q->set->registry) == 0)
+        return shf_last_error()->code; /* read-only: cannot register as a sleeper */
+    int rc = SHF_OK;
+    shf__queue_enter(q->set);
+    struct shf_waker *w = waker_of(q), *old = atomic_load_explicit(&q->waker, memory_order_relaxed);
+    if (w == NULL) {
+        rc = waker_new(q, &w);
+        if (rc == SHF_OK) {
+            atomic_store_explicit(&q->waker, w, memory_order_release);
+            if (old != NULL) { /* the parent's: here it has no thread */
+                (void)os_close(old->fd);
+                free(old);
+            }
+        }
+    }
+    shf__queue_leave(q->set);
+    if (rc == SHF_OK) *fd = w->fd;
+    return rc;
+}
+
+void shf__queue_stop_wakers(struct shf_queue_set *set) {
+    uint32_t known = atomic_load_explicit(&set->known, memory_order_acquire);
+    for (uint32_t i = 0; i < known; i++) {
+        struct shf_queue *q = &set->queues[i];
+        struct shf_waker *w = atomic_load_explicit(&q->waker, memory_order_relaxed);
+        if (w == NULL) continue;
+        if (w->process == os_pid()) {
+            atomic_store_explicit(&w->stop, 1, memory_order_release);
+            (void)os_futex_wake(&w->armed, 1);
+            (void)os_futex_wake(&q->shm->wake, INT32_MAX); /* others look and sleep again; ours ends, at its tick at the latest */
+            os_thread_join(&w->thread);
+        }
+        (void)os_close(w->fd);
+        free(w);
+    }
+}
