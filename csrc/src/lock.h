@@ -39,6 +39,12 @@ static inline int shf__trylock(struct shf_registry *g, shf_au32 *word) {
     shf__crash_point();
     return atomic_compare_exchange_strong_explicit(word, &free, me << 2, memory_order_acquire, memory_order_relaxed);
 }
+/* 1 if the word names an older life of the slot of `me`, the caller's. Each new life takes such locks over (registry.c,
+ * G-I3): after 2^20 lives of the slot its own generation would stand there. */
+static inline int shf__lock_is_left_over(const shf_au32 *word, uint32_t me) {
+    uint32_t owner = shm_load_relaxed32(word) >> 2;
+    return owner != 0 && owner != me && SHF_OWNER_SLOT(owner) == SHF_OWNER_SLOT(me);
+}
 static inline void shf__unlock(shf_au32 *word) {
     shf__crash_point();
     uint32_t old = atomic_exchange_explicit(word, 0, memory_order_release); /* L2 */

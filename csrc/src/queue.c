@@ -228,6 +228,23 @@ static unsigned char *object_page(struct shf_queue_set *set, uint64_t page) {
     return set->region.base + (SHF_OBJECT_PAGE + page) * SHF_PAGE;
 }
 
+/* The registry's, for each new life with its own slot. */
+static int sweep_slot(void *context, uint32_t slot) {
+    struct shf_queue_set *set = context;
+    uint32_t me = shf__registry_owner(&set->registry);
+    shf_au32 *words[2] = {&set->region.header->grow_word, &set->shm->word};
+    int count = shf__queue_know(set);
+    if (slot != SHF_OWNER_SLOT(me) || count < 0) return SHF_OK;
+    for (int i = 0; i < count; i++) {
+        struct shf_queue *q = &set->queues[i];
+        if (shf__lock_is_left_over(&q->shm->tail_word, me) && shf__queue_lock_tail(q) == SHF_OK) shf__unlock(&q->shm->tail_word);
+        if (shf__lock_is_left_over(&q->shm->head_word, me) && shf__queue_lock_head(q) == SHF_OK) shf__unlock(&q->shm->head_word);
+    }
+    for (int i = 0; i < 2; i++)
+        if (shf__lock_is_left_over(words[i], me) && shf__lock(&set->registry, words[i], NULL) == SHF_OK) shf__unlock(words[i]);
+    return SHF_OK;
+}
+
 /* The region is the caller's no more. */
 static int attach(struct shf_region *r, const struct shf_queue_options *o, struct shf_queue_set **result) {
     struct shf_queue_set *set = calloc(1, sizeof *set);
@@ -250,6 +267,8 @@ static int attach(struct shf_region *r, const struct shf_queue_options *o, struc
     set->data = object_page(set, SHF_SET_WORDS + words_pages(set->items));
     set->registry.region = &set->region;
     set->registry.lock_timeout_ns = (uint64_t)(o->lock_timeout_ms ? o->lock_timeout_ms : 10000) * 1000000;
+    set->registry.sweep_slot = sweep_slot;
+    set->registry.context = set;
     rc = shf__registry_attach(&set->registry);
     if (rc != SHF_OK) {
         shf__region_close(&set->region);
@@ -361,9 +380,7 @@ int shf__queue_corrupt(const struct shf_queue_set *set, const char *place, uint6
 
 /* The threads of a child did not come through the fork: what one of them began there is nobody's. */
 void shf__queue_enter(struct shf_queue_set *set) {
-    (void)shf__registry_owner(&set->registry); /* so that all threads of a process go by one id */
-    uint64_t id = atomic_load_explicit(set->registry.process_now, memory_order_relaxed);
-    if (id == 0) id = os_pid(); /* read-only, or it could not register */
+    uint64_t id = shf__registry_process(&set->registry);
     for (;;) {
         uint64_t seen = atomic_load_explicit(&set->entering, memory_order_relaxed);
         if (seen != id && atomic_compare_exchange_weak_explicit(&set->entering, &seen, id, memory_order_acquire,

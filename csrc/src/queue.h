@@ -153,10 +153,16 @@ void shf__queue_leave(struct shf_queue_set *set);
 /* Take a queue's lock and repair what a dead holder left. */
 int shf__queue_lock_tail(struct shf_queue *q);
 int shf__queue_lock_head(struct shf_queue *q);
+/* Those who are to be woken after a push, when its lock is let go. */
+struct shf_wake {
+    uint32_t sleepers; /* SHF_SLEEPS_*; 0: nobody */
+    uint32_t n;        /* items that were pushed */
+    uint64_t tail;     /* behind them */
+};
 /* Under the tail lock: puts numbers[0..n) behind the tail and empties what held them, `entries` of a hand (NULL: the words);
- * `from` says the same to a repairer. Returns the sleepers to wake: pass it to shf__queue_wake after the unlock. */
-uint32_t shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from, shf_au32 *entries);
-void shf__queue_wake(struct shf_queue *q, uint32_t sleepers, uint32_t n);
+ * `from` says the same to a repairer. */
+struct shf_wake shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from, shf_au32 *entries);
+void shf__queue_wake(struct shf_queue *q, const struct shf_wake *wake);
 int shf__queue_corrupt(const struct shf_queue_set *set, const char *place, uint64_t where);
 /* The entries of a slot's hand; NULL if it has none, or its page number cannot be. */
 shf_au32 *shf__queue_hand_of(struct shf_queue_set *set, uint32_t slot);

@@ -69,16 +69,16 @@ static int bring(struct late *l, uint32_t home, const uint32_t *numbers, const u
                  shf_au32 *holders) {
     struct shf_queue *q = &l->set->queues[home];
     int rc = shf__queue_lock_tail(q), same = rc == SHF_OK && is_still(l);
-    uint32_t sleepers = 0;
+    struct shf_wake wake = {0, 0, 0};
     if (rc != SHF_OK) return rc;
     for (uint32_t i = 0; same && i < n; i++)
         same = shm_load_relaxed32(holders != NULL ? holders + i : &l->set->words[numbers[i]]) == held[i];
     if (same) {
-        sleepers = shf__queue_commit_push(q, numbers, n, from, holders);
+        wake = shf__queue_commit_push(q, numbers, n, from, holders);
         shm_store_relaxed(&q->shm->returned, shm_load_relaxed(&q->shm->returned) + n);
     }
     shf__unlock(&q->shm->tail_word);
-    shf__queue_wake(q, sleepers, n);
+    shf__queue_wake(q, &wake);
     return SHF_OK;
 }
 

@@ -102,8 +102,8 @@ int shf__queue_lock_head(struct shf_queue *q) { return lock_head(q); }
 
 /* ---- runs of numbers ---------------------------------------------------------------------------------- */
 
-typedef uint32_t lanes __attribute__((vector_size(32), aligned(4), may_alias));
-#define LANES 8u
+typedef uint32_t lanes __attribute__((vector_size(16), aligned(4), may_alias));
+#define LANES 4u
 
 /* 1 if each of them is below `limit`, which is at most 2^31. */
 static int all_below(const uint32_t *numbers, uint32_t n, uint32_t limit) {
@@ -162,7 +162,8 @@ static SHF_COLD uint32_t call_sleepers(struct shf_queue *q, uint32_t sleepers) {
     return sleepers;
 }
 
-static inline uint32_t commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from, shf_au32 *entries) {
+static inline struct shf_wake commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from,
+                                          shf_au32 *entries) {
     struct shf_shm_queue *shm = q->shm;
     struct shf_queue_set *set = q->set;
     uint64_t tail = shm_load_relaxed(&shm->tail);
@@ -179,28 +180,37 @@ static inline uint32_t commit_push(struct shf_queue *q, const uint32_t *numbers,
     }
     shm_store_release(&shm->tail, tail + n); /* T1 */
     uint32_t sleepers = shm_load_relaxed32(&shm->sleepers);
-    return SHF_LIKELY(sleepers == 0) ? 0 : call_sleepers(q, sleepers);
+    struct shf_wake wake = {SHF_LIKELY(sleepers == 0) ? 0 : call_sleepers(q, sleepers), n, tail + n};
+    return wake;
 }
-uint32_t shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from, shf_au32 *entries) {
+struct shf_wake shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from, shf_au32 *entries) {
     return commit_push(q, numbers, n, from, entries);
 }
 
-/* Without a lock; the flags were cleared under it. */
-static SHF_COLD void wake(struct shf_queue *q, uint32_t sleepers, uint32_t n) {
-    if (sleepers & SHF_SLEEPS_ANY) {
+/* If n items woke n sleepers, more may sleep: for those the flag is set again, unless items have come meanwhile, when it
+ * was clear: then these wake their own. */
+static SHF_COLD void wake_up(struct shf_queue *q, struct shf_wake w) {
+    if (w.sleepers & SHF_SLEEPS_ANY) {
         shf__crash_point();
         atomic_fetch_add_explicit(&q->set->shm->any, 1, memory_order_release);
         os_futex_wake(&q->set->shm->any, INT32_MAX);
     }
-    if (!(sleepers & SHF_SLEEPS_HERE)) return;
-    int woken = os_futex_wake(&q->shm->wake, n < INT32_MAX ? (int)n : INT32_MAX);
-    if (woken < 0 || (uint32_t)woken < n) return; /* nobody sleeps any more */
-    if (lock_tail(q) != SHF_OK) return;           /* they look for themselves at their tick */
-    shm_store_relaxed32(&q->shm->sleepers, shm_load_relaxed32(&q->shm->sleepers) | SHF_SLEEPS_HERE);
-    shf__unlock(&q->shm->tail_word);
+    while (w.sleepers & SHF_SLEEPS_HERE) {
+        int woken = os_futex_wake(&q->shm->wake, w.n < INT32_MAX ? (int)w.n : INT32_MAX);
+        if (woken < 0 || (uint32_t)woken < w.n) return; /* nobody sleeps any more */
+        if (lock_tail(q) != SHF_OK) return;             /* they look for themselves at their tick */
+        uint64_t tail = shm_load_relaxed(&q->shm->tail);
+        if (tail == w.tail) {
+            shm_store_relaxed32(&q->shm->sleepers, shm_load_relaxed32(&q->shm->sleepers) | SHF_SLEEPS_HERE);
+            w.sleepers = 0;
+        }
+        shf__unlock(&q->shm->tail_word);
+        w.n = (uint32_t)(tail - w.tail);
+        w.tail = tail;
+    }
 }
-void shf__queue_wake(struct shf_queue *q, uint32_t sleepers, uint32_t n) {
-    if (sleepers != 0) wake(q, sleepers, n);
+void shf__queue_wake(struct shf_queue *q, const struct shf_wake *w) {
+    if (w->sleepers != 0) wake_up(q, *w);
 }
 
 static SHF_COLD int invalid_item(const struct shf_queue_set *set, uint32_t number) {
@@ -237,6 +247,12 @@ static inline void place_give(struct shf_queue_set *set, uint32_t place) {
         atomic_fetch_and_explicit(&set->used[place / 64], ~(UINT64_C(1) << place % 64), memory_order_release);
     else if (place != SHF_IN_WORDS)
         atomic_fetch_sub_explicit(&set->taken[(place - SHF_HAND_SINGLES) / SHF_HAND_LEASE], 1, memory_order_release);
+}
+
+/* Perhaps. The line of the pushers is only looked at when the last look at it knew of no more. */
+static inline int may_have(const struct shf_queue *q) {
+    uint64_t head = shm_load_relaxed(&q->shm->head);
+    return shm_load_relaxed(&q->shm->seen_tail) - head - 1 < q->set->items || shm_load_acquire(&q->shm->tail) != head; /* T2 */
 }
 
 /* How many of n items can be pulled: 0 if none; under the head lock. -1: damaged. */
@@ -313,7 +329,7 @@ int shf_queue_pull(struct shf_queue *q, struct shf_item *item) {
     uint32_t me = ready(q->set, &rc);
     if (SHF_UNLIKELY(me == 0)) return rc;
     for (int looks = 0; looks < 2; looks++) {
-        if (SHF_LIKELY(!shf__queue_is_empty(q))) {
+        if (SHF_LIKELY(may_have(q))) {
             rc = pull_one(q, item, me);
             if (SHF_LIKELY(rc != SHF_NOT_FOUND)) return rc;
         }
@@ -326,7 +342,8 @@ int shf_queue_push(struct shf_queue *q, struct shf_item *item) {
     SHF_CHECK_ARGS(q != NULL && item != NULL);
     struct shf_queue_set *set = q->set;
     uint32_t number = item->number, place = item->place, me = shf__registry_owner(&set->registry);
-    if (SHF_UNLIKELY(item->data == NULL || me == 0 || item->owner != me || number >= set->items ||
+    /* The address tells sets and handles of one process apart: their owners may have the same number. */
+    if (SHF_UNLIKELY(item->data != set->data + number * set->stride || me == 0 || item->owner != me || number >= set->items ||
                      (place >= SHF_HAND_PLACES && place != SHF_IN_WORDS) || item->home >= SHF_QUEUES_MAX))
         return invalid_item(set, number);
     shf_au32 *hand = atomic_load_explicit(&set->hand, memory_order_relaxed);
@@ -339,11 +356,11 @@ int shf_queue_push(struct shf_queue *q, struct shf_item *item) {
         return invalid_item(set, number);
     }
     uint32_t from = place == SHF_IN_WORDS ? place : shf__queue_place(SHF_OWNER_SLOT(me), place);
-    uint32_t sleepers = commit_push(q, &number, 1, from, place == SHF_IN_WORDS ? NULL : entry);
+    struct shf_wake w = commit_push(q, &number, 1, from, place == SHF_IN_WORDS ? NULL : entry);
     shf__unlock(&q->shm->tail_word);
     item->data = NULL;
     place_give(set, place);
-    if (SHF_UNLIKELY(sleepers != 0)) wake(q, sleepers, 1);
+    if (SHF_UNLIKELY(w.sleepers != 0)) wake_up(q, w);
     return SHF_OK;
 }
 
@@ -482,7 +499,7 @@ int shf_queue_pull_many(struct shf_queue *q, struct shf_batch *b, uint32_t n) {
     b->count = 0;
     if (n == 0 || n > b->capacity) n = b->capacity;
     for (int looks = 0; looks < 2; looks++) {
-        if (SHF_LIKELY(!shf__queue_is_empty(q))) {
+        if (SHF_LIKELY(may_have(q))) {
             rc = pull_batch(q, b, n, me);
             if (SHF_LIKELY(rc != SHF_NOT_FOUND)) return rc;
         }
@@ -512,10 +529,10 @@ int shf_queue_push_many(struct shf_queue *q, struct shf_batch *b) {
         shf__unlock(&q->shm->tail_word);
         return invalid_item(set, numbers[0]);
     }
-    uint32_t sleepers = commit_push(q, numbers, n, from, entries);
+    struct shf_wake w = commit_push(q, numbers, n, from, entries);
     shf__unlock(&q->shm->tail_word);
     b->count = 0;
-    if (SHF_UNLIKELY(sleepers != 0)) wake(q, sleepers, n);
+    if (SHF_UNLIKELY(w.sleepers != 0)) wake_up(q, w);
     return SHF_OK;
 }
 

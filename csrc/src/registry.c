@@ -230,6 +230,8 @@ static uint64_t process_id(void) {
     }
 }
 
+uint64_t shf__registry_process(const struct shf_registry *g) { return g->process_now == &no_process ? os_pid() : process_id(); }
+
 /* Two threads may both register it: it does its work once, however often it is called. */
 static int set_fork_handler(void) {
     if (atomic_load_explicit(&fork_handler_set, memory_order_acquire)) return 0;

@@ -52,6 +52,8 @@ static inline uint32_t shf__registry_owner(struct shf_registry *g) {
 }
 /* This handle's life, if it is the running process' own; else 0: it never registers anew. */
 uint32_t shf__registry_own(const struct shf_registry *g);
+/* Names the running process, in private memory: another number in a forked child. */
+uint64_t shf__registry_process(const struct shf_registry *g);
 /* 1 if that life has ended. Never asks the kernel about this handle's own slot. After 1, seq_cst fenced. -errno
  * style errors count as alive. Other handles of the same process are asked like anybody else. */
 int shf__registry_is_dead(struct shf_registry *g, uint32_t owner);

@@ -13,18 +13,14 @@
 
 /* Lock words that name the slot of a new life and an older one: that is over, so is its hold. Taken over before they name the
  * new life, when 2^20 - 1 others have had the slot (G-I3 of registry.c). */
-static int is_left_over(const shf_au32 *word, uint32_t me) {
-    uint32_t owner = shm_load_relaxed32(word) >> 2;
-    return owner != 0 && owner != me && SHF_OWNER_SLOT(owner) == SHF_OWNER_SLOT(me);
-}
 static void take_over_own(struct shf_table *t, uint32_t me) {
     shf_au32 *words[2] = {&t->region.header->grow_word, &t->region.header->alloc_word};
     for (uint32_t i = 0; i < SHF_SHARD_COUNT; i++) {
         struct shf_shm_shard *s = &t->shards[i];
-        if (is_left_over(&s->word, me) && shf__table_lock(t, s) == SHF_OK) shf__table_unlock(s);
+        if (shf__lock_is_left_over(&s->word, me) && shf__table_lock(t, s) == SHF_OK) shf__table_unlock(s);
     }
     for (int i = 0; i < 2; i++)
-        if (is_left_over(words[i], me) && shf__lock(&t->registry, words[i], NULL) == SHF_OK) shf__unlock(words[i]);
+        if (shf__lock_is_left_over(words[i], me) && shf__lock(&t->registry, words[i], NULL) == SHF_OK) shf__unlock(words[i]);
 }
 /* The registry's: for each new life with its own slot, and with those of the dead. */
 static int sweep_slot(void *context, uint32_t slot) {
