@@ -45,12 +45,12 @@
  *
  * HOME       of an item: the queue it was pulled from; in its hand entry, or word.
  * THE DEAD   (queue_home.c) A life that may hold items is named in lives[slot]: generation, and whether words are in use.
- *    D1 verdict: shf__registry_is_dead (or _is_over) of slot and generation
+ *    D1 verdict: shf__registry_is_dead (or _is_over) of slot and generation; then count: all queues it can have used
  *    D2 each queue's head lock and tail lock is taken and let go once: what the dead one had armed is undone or redone; it
  *       is nowhere in the middle any more, and hand and words say what it holds
  *    D3 each entry of its hand, then, if lives[] says so, each word that names it: pushed home as in PUSH, `from` = the
- *       dead one's entry. Under the tail lock it is looked at again: the slot's generation, lives[slot] and the entry are
- *       as they were. So of several that look after the same dead one item is brought home by one.
+ *       dead one's entry. Under the tail lock it is looked at again: first the entry, then [V2] lives[slot] are as they
+ *       were. So of several that look after the same dead each item is brought home by one.
  *    D4 lives[slot]: CAS from its generation to 0
  *    A life begins to hold only after it has done D2-D4 for the one before it in its slot, if lives[slot] is not 0: a
  *    generation in lives[] is one life's, and hand and words of a slot are one life's. One who is late with D3 for the one
@@ -74,7 +74,10 @@
  *                taker after a death; the edge to it is the kernel's (K1, L5), which makes the dead one's stores a prefix
  *                of its program.
  *    C1 release  count. Pairs with C2 acquire in shf__queue_know: name and ring of a new queue.
- *    V1 release  lives[slot] = generation: the hand page is published before (hands[], release), and the hand is empty.
+ *    V1 release  lives[slot] = generation, and a release fence behind it: the hand page is published before (hands[], release),
+ *                the hand is empty, and none of this life's entries is seen before it.
+ *    V2 acquire  the fence between a look at an entry and one at lives[slot], pairs with V1: if lives[slot] is still the dead
+ *                one's, the entry was.
  *    A ring entry is written again one round later. That its last reader is done is ordered without a look at head: among
  *    the cap >= N pushes from position p to p + cap some item comes twice, so it was pulled in between, at a position >= p;
  *    pulls are ordered by the head lock, so that pull came after the read of p, and its item came to the pusher by a chain

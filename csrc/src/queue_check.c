@@ -64,7 +64,8 @@ static void walk_hand(struct walk *w, uint32_t slot, int dead) {
     uint32_t life = shm_load_relaxed32(&w->set->lives[slot]);
     shf_au32 *hand = shf__queue_hand_of(w->set, slot);
     if (hand == NULL) {
-        if (shm_load_relaxed32(&w->set->hands[slot]) != 0) problem(w, "the hand of slot %u is out of reach", slot);
+        uint32_t page = shm_load_relaxed32(&w->set->hands[slot]);
+        if (page != 0) problem(w, "the hand of slot %u is out of reach (page %u; address space?)", slot, page);
         return;
     }
     for (uint32_t place = 0; place < SHF_HAND_PLACES; place++) {

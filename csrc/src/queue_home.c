@@ -37,10 +37,12 @@ static int is_dead(struct shf_queue_set *set, uint32_t owner) {
     return shf__registry_is_dead(&set->registry, owner) || shf__registry_is_over(&set->registry, owner);
 }
 
-/* D3, under a tail lock: what stands in the hand is still that life's. The slot cannot have begun another life and come
- * to hold things while we have this lock, as that needs it (D2); but long before we had it. */
+/* D3, under a tail lock, after a look at entries [V2]: they are that life's. A new life of the slot may have begun long before
+ * we got this lock, and hold the same item in the same place; then lives[slot] is another. If it begins later, it needs this
+ * lock to empty those entries first. */
 static int is_still(struct late *l) {
     struct shf_queue_set *set = l->set;
+    shf_fence_acquire(); /* V2 */
     if (shm_load_acquire32(&set->lives[l->slot]) != l->life) return 0;
     if (l->own) return 1;
     uint64_t now = os_now_coarse_ns();
@@ -64,20 +66,29 @@ static int pass_all(struct late *l) {
     return SHF_OK;
 }
 
-/* D3 for n items with one home, held by `holders` of the hand, or by their words (NULL), with `held` there. */
+/* D3 for n items with one home, held at `from`: by `holders` of the hand, or by their words (NULL), with `held` there. Those
+ * that are not held any more were brought home by somebody else. */
 static int bring(struct late *l, uint32_t home, const uint32_t *numbers, const uint32_t *held, uint32_t n, uint32_t from,
                  shf_au32 *holders) {
     struct shf_queue *q = &l->set->queues[home];
-    int rc = shf__queue_lock_tail(q), same = rc == SHF_OK && is_still(l);
     struct shf_wake wake = {0, 0, 0};
+    unsigned char same[RUN];
+    uint32_t brought = 0, sleepers = 0;
+    int rc = shf__queue_lock_tail(q);
     if (rc != SHF_OK) return rc;
-    for (uint32_t i = 0; same && i < n; i++)
-        same = shm_load_relaxed32(holders != NULL ? holders + i : &l->set->words[numbers[i]]) == held[i];
-    if (same) {
-        wake = shf__queue_commit_push(q, numbers, n, from, holders);
-        shm_store_relaxed(&q->shm->returned, shm_load_relaxed(&q->shm->returned) + n);
+    for (uint32_t i = 0; i < n; i++)
+        same[i] = shm_load_relaxed32(holders != NULL ? holders + i : &l->set->words[numbers[i]]) == held[i];
+    for (uint32_t i = 0, k; is_still(l) && i < n; i = k) {
+        for (k = i; k < n && same[k] == same[i]; k++) {}
+        if (!same[i]) continue;
+        wake = shf__queue_commit_push(q, numbers + i, k - i, holders != NULL ? from + i : from, holders != NULL ? holders + i : NULL);
+        brought += k - i;
+        sleepers |= wake.sleepers;
     }
+    if (brought != 0) shm_store_relaxed(&q->shm->returned, shm_load_relaxed(&q->shm->returned) + brought);
     shf__unlock(&q->shm->tail_word);
+    wake.sleepers = sleepers;
+    wake.n = brought;
     shf__queue_wake(q, &wake);
     return SHF_OK;
 }
@@ -87,7 +98,7 @@ static int forget(struct late *l, shf_au32 *holder, uint32_t held) {
     struct shf_queue *q = &l->set->queues[0];
     int rc = shf__queue_lock_tail(q);
     if (rc != SHF_OK) return rc;
-    if (is_still(l) && shm_load_relaxed32(holder) == held) shm_store_relaxed32(holder, 0);
+    if (shm_load_relaxed32(holder) == held && is_still(l)) shm_store_relaxed32(holder, 0);
     shf__unlock(&q->shm->tail_word);
     return SHF_OK;
 }
@@ -100,7 +111,9 @@ static int empty_hand(struct late *l) {
     shf_au32 *hand = shf__queue_hand_of(l->set, l->slot);
     uint32_t numbers[RUN], held[RUN];
     int rc = SHF_OK;
-    if (hand == NULL) return SHF_OK;
+    if (hand == NULL) /* out of reach is not empty */
+        return shm_load_acquire32(&l->set->hands[l->slot]) == 0 ? SHF_OK
+                                                                : shf__queue_corrupt(l->set, "queue: a hand that is not there", l->slot);
     for (uint32_t place = 0; rc == SHF_OK && place < SHF_HAND_PLACES;) {
         uint32_t n = 0, home = 0;
         for (; n < RUN && place + n < SHF_HAND_PLACES; n++) {
@@ -142,6 +155,13 @@ static int empty_words(struct late *l) {
     return rc;
 }
 
+static int holds_some(struct late *l) {
+    shf_au32 *hand = shf__queue_hand_of(l->set, l->slot);
+    uint32_t any = 0;
+    for (uint32_t place = 0; hand != NULL && place < SHF_HAND_PLACES; place++) any |= shm_load_relaxed32(&hand[place]);
+    return any != 0;
+}
+
 /* D2 to D4. */
 static int bring_home(struct late *l, uint64_t patience) {
     uint64_t before = shf__registry_patience_ns;
@@ -149,7 +169,7 @@ static int bring_home(struct late *l, uint64_t patience) {
     int rc = pass_all(l);
     if (rc == SHF_OK) rc = empty_hand(l);
     if (rc == SHF_OK && (l->life & SHF_LIFE_WORDS)) rc = empty_words(l);
-    if (rc == SHF_OK) {
+    if (rc == SHF_OK && !holds_some(l)) { /* else: somebody writes there who should not */
         uint32_t life = l->life;
         shm_cas_acq_rel32(&l->set->lives[l->slot], &life, 0); /* D4 */
     }
@@ -182,6 +202,7 @@ int shf__queue_ready_slow(struct shf_queue_set *set, uint32_t me) {
             for (uint32_t i = 0; i < SHF_HAND_LEASES; i++) atomic_store_explicit(&set->taken[i], 0, memory_order_relaxed);
             atomic_store_explicit(&set->hand, prepare_hand(set, slot), memory_order_relaxed);
             shm_store_release32(&set->lives[slot], SHF_OWNER_GENERATION(me)); /* V1 */
+            shf_fence_release(); /* before the first entry; pairs with V2 */
             atomic_store_explicit(&set->ready, me, memory_order_release);
         }
     }
@@ -235,6 +256,8 @@ int shf__queue_sweep(struct shf_queue_set *set, int force) {
             dead = shf__registry_is_over(&set->registry, owner_of(&l));
         }
         if (!dead) continue;
+        if ((count = shf__queue_know(set)) < 0) return count; /* after the verdict: all queues that it can have used */
+        l.queues = (uint32_t)count;
         int failed = bring_home(&l, PATIENCE_NS);
         if (rc == SHF_OK) rc = failed;
         if (failed == SHF_ERR_TIMEOUT) break;

@@ -268,12 +268,10 @@ static inline int64_t available(struct shf_queue *q, uint64_t head, uint32_t n) 
     return (int64_t)(there < n ? there : n);
 }
 
-/* The queue is empty: looks after the dead, if nobody did for a while. 1 if it is not empty now. */
-static SHF_COLD int empty(struct shf_queue *q) {
+/* The queue is empty: looks after the dead, if nobody did for a while. 1 if it is worth another look. */
+static SHF_COLD int look_again(struct shf_queue *q) {
     (void)shf__queue_sweep(q->set, 0); /* a queue that cannot be repaired shows itself to its users */
-    if (!shf__queue_is_empty(q)) return 1;
-    shf__queue_rearm(q);
-    return 0;
+    return !shf__queue_is_empty(q);
 }
 
 static SHF_COLD int damaged(struct shf_queue *q, const char *place, uint64_t where) {
@@ -333,8 +331,9 @@ int shf_queue_pull(struct shf_queue *q, struct shf_item *item) {
             rc = pull_one(q, item, me);
             if (SHF_LIKELY(rc != SHF_NOT_FOUND)) return rc;
         }
-        if (looks == 0 && !empty(q)) break;
+        if (looks == 0 && !look_again(q)) break;
     }
+    shf__queue_rearm(q);
     return SHF_NOT_FOUND;
 }
 
@@ -503,8 +502,9 @@ int shf_queue_pull_many(struct shf_queue *q, struct shf_batch *b, uint32_t n) {
             rc = pull_batch(q, b, n, me);
             if (SHF_LIKELY(rc != SHF_NOT_FOUND)) return rc;
         }
-        if (looks == 0 && !empty(q)) break;
+        if (looks == 0 && !look_again(q)) break;
     }
+    shf__queue_rearm(q);
     return SHF_NOT_FOUND;
 }
 

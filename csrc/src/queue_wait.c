@@ -11,10 +11,11 @@
  *            registration: a pusher that sees the flag moves `any` and wakes all.
  * DESCRIPTOR wait_fd: a thread of this process, one for each queue it was asked for, sleeps as a waiter does, and makes an
  *            eventfd readable when there are items. Nothing goes between processes but the futex.
- *    armed     1: the thread waits for the queue. It stores 0 before it signals. A pull that finds the queue empty clears the
- *              eventfd, stores 1 and wakes the thread (rearm). So between a signal and the next empty pull nothing happens,
- *              and a wake-up is at most one too many: rearm between the thread's store and its signal.
- *    fork      the child has the structure, but no thread: known by the process id; it makes its own.
+ *    state     ARMED: the thread waits for the queue, the eventfd is not readable. The thread signals and makes it SIGNALLED:
+ *              readable. A pull that finds the queue empty clears it, and makes it ARMED again (rearm). Whoever changes it
+ *              and makes the system call holds it CHANGING meanwhile. So after each SHF_NOT_FOUND the queue is armed, and
+ *              the thread looks at it after that: no item goes unnoticed, also with edge-triggered users.
+ *    fork      the child has the structure, but no thread: known by the process' number; it makes its own.
  */
 #include "queue.h"
 
@@ -30,10 +31,11 @@ struct shf_waker {
     struct shf_queue *queue;
     struct os_thread thread;
     int fd;
-    uint32_t process;
-    shf_au32 armed; /* private memory */
+    uint64_t process;
+    shf_au32 state; /* private memory */
     _Atomic int stop;
 };
+enum { SIGNALLED = 0, ARMED = 1, CHANGING = 2 };
 
 static inline void pause_cpu(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -138,32 +140,51 @@ int shf_queue_wait_any(struct shf_queue *const *queues, uint32_t count, uint64_t
 
 /* ---- a descriptor --------------------------------------------------------------------------------------- */
 
+/* 1 if it was `from`, and is CHANGING now. */
+static int change(struct shf_waker *w, uint32_t from) {
+    return atomic_compare_exchange_strong_explicit(&w->state, &from, CHANGING, memory_order_acq_rel, memory_order_relaxed);
+}
+
+/* 0: to be stopped. */
+static int wait_until_armed(struct shf_waker *w) {
+    for (;;) {
+        if (atomic_load_explicit(&w->stop, memory_order_acquire)) return 0;
+        uint32_t state = atomic_load_explicit(&w->state, memory_order_acquire);
+        if (state == ARMED) return 1;
+        if (state == CHANGING) os_yield(); /* for a system call long */
+        else (void)os_futex_wait(&w->state, SIGNALLED, ARMED_TICK_NS);
+    }
+}
+
 static void *feed(void *context) {
     struct shf_waker *w = context;
-    for (;;) {
-        uint32_t which;
-        while (shm_load_acquire32(&w->armed) == 0 && !atomic_load_explicit(&w->stop, memory_order_acquire))
-            (void)os_futex_wait(&w->armed, 0, ARMED_TICK_NS);
-        if (atomic_load_explicit(&w->stop, memory_order_acquire)) return NULL;
-        int rc = wait_for(&w->queue, 1, SHF_WAIT_FOREVER, &which, &w->stop);
-        if (rc == SHF_NOT_FOUND) return NULL;
-        atomic_store_explicit(&w->armed, 0, memory_order_release);
-        (void)os_event_signal(w->fd); /* after an error too: the next pull tells it */
+    uint32_t which;
+    while (wait_until_armed(w)) {
+        /* An error is signalled too: the next pull tells it. */
+        if (wait_for(&w->queue, 1, SHF_WAIT_FOREVER, &which, &w->stop) == SHF_NOT_FOUND) break;
+        if (!change(w, ARMED)) continue;
+        (void)os_event_signal(w->fd);
+        atomic_store_explicit(&w->state, SIGNALLED, memory_order_release);
     }
+    return NULL;
 }
 
 static struct shf_waker *waker_of(struct shf_queue *q) {
     struct shf_waker *w = atomic_load_explicit(&q->waker, memory_order_acquire);
-    return w != NULL && w->process == os_pid() ? w : NULL;
+    return w != NULL && w->process == shf__registry_process(&q->set->registry) ? w : NULL;
 }
 
 void shf__queue_rearm(struct shf_queue *q) {
     if (SHF_LIKELY(atomic_load_explicit(&q->waker, memory_order_relaxed) == NULL)) return;
     struct shf_waker *w = waker_of(q);
-    if (w == NULL || shm_load_acquire32(&w->armed) != 0) return;
+    if (w == NULL) return;
+    while (!change(w, SIGNALLED)) {
+        if (atomic_load_explicit(&w->state, memory_order_acquire) == ARMED) return;
+        os_yield();
+    }
     (void)os_event_clear(w->fd);
-    atomic_store_explicit(&w->armed, 1, memory_order_release);
-    (void)os_futex_wake(&w->armed, 1);
+    atomic_store_explicit(&w->state, ARMED, memory_order_release);
+    (void)os_futex_wake(&w->state, 1);
 }
 
 static int waker_new(struct shf_queue *q, struct shf_waker **waker) {
@@ -171,8 +192,8 @@ static int waker_new(struct shf_queue *q, struct shf_waker **waker) {
     struct shf_waker *w = calloc(1, sizeof *w);
     if (w == NULL) return shf__fail(SHF_ERR_NO_MEMORY, ENOMEM, "queue: wait_fd", path, "%s: no memory for a descriptor's thread", path);
     w->queue = q;
-    w->process = os_pid();
-    atomic_init(&w->armed, 1);
+    w->process = shf__registry_process(&q->set->registry);
+    atomic_init(&w->state, ARMED);
     w->fd = os_event();
     int rc = w->fd < 0 ? w->fd : os_thread_start(&w->thread, feed, w);
     if (rc >= 0) {
@@ -209,15 +230,17 @@ int shf_queue_wait_fd(struct shf_queue *q, int *fd) {
 void shf__queue_stop_wakers(struct shf_queue_set *set) {
     uint32_t known = atomic_load_explicit(&set->known, memory_order_acquire);
     for (uint32_t i = 0; i < known; i++) {
-        struct shf_queue *q = &set->queues[i];
-        struct shf_waker *w = atomic_load_explicit(&q->waker, memory_order_relaxed);
+        struct shf_waker *w = waker_of(&set->queues[i]);
         if (w == NULL) continue;
-        if (w->process == os_pid()) {
-            atomic_store_explicit(&w->stop, 1, memory_order_release);
-            (void)os_futex_wake(&w->armed, 1);
-            (void)os_futex_wake(&q->shm->wake, INT32_MAX); /* others look and sleep again; ours ends, at its tick at the latest */
-            os_thread_join(&w->thread);
-        }
+        atomic_store_explicit(&w->stop, 1, memory_order_release);
+        atomic_store_explicit(&w->state, ARMED, memory_order_release); /* so that it does not go to sleep on SIGNALLED */
+        (void)os_futex_wake(&w->state, 1);
+        (void)os_futex_wake(&w->queue->shm->wake, INT32_MAX); /* others look and sleep again; ours ends, at its tick at the latest */
+    }
+    for (uint32_t i = 0; i < known; i++) {
+        struct shf_waker *w = atomic_load_explicit(&set->queues[i].waker, memory_order_relaxed);
+        if (w == NULL) continue;
+        if (waker_of(&set->queues[i]) == w) os_thread_join(&w->thread);
         (void)os_close(w->fd);
         free(w);
     }
