@@ -95,7 +95,6 @@ static void user(void *arg) {
 }
 
 static void live(const struct hostile_shape *shape, uint64_t seconds, uint64_t total[4]) {
-    uint64_t limit = TEST_SANITIZED ? 20000 : 10000;
     pid_t mutator, pid[USERS];
     hostile_make(&good, *shape, test_seed);
     table_fd = hostile_file(good.bytes, good.size, good.size);
@@ -115,7 +114,7 @@ static void live(const struct hostile_shape *shape, uint64_t seconds, uint64_t t
     }
     shared->stop = 1;
     for (size_t i = 0; i < USERS; i++) {
-        int rc = pid[i] ? hostile_watch(pid[i], &shared->user[i].uses, limit) : 0;
+        int rc = pid[i] ? hostile_watch(pid[i], &shared->user[i].uses, HANG_MS) : 0;
         if (rc == CHILD_HUNG) {
             total[3]++;
             FAIL("table (%zu, %zu): user %zu hung", shape->key, shape->value, i);
@@ -125,7 +124,7 @@ static void live(const struct hostile_shape *shape, uint64_t seconds, uint64_t t
         }
         total[1] += shared->user[i].uses;
     }
-    int rc = hostile_watch(mutator, &shared->edits, limit);
+    int rc = hostile_watch(mutator, &shared->edits, HANG_MS);
     if (rc != 0 && rc != 98) FAIL("the mutator ended with %d", rc); /* 98: some other failed a check */
     total[0] += shared->edits;
     close(table_fd);

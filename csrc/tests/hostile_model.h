@@ -740,7 +740,7 @@ TEST_FN void hostile_begin(void) {
     REQUIRE(hostile_counts != MAP_FAILED);
 }
 TEST_FN void hostile_images(struct hostile_run *r) {
-    uint64_t limit = TEST_SANITIZED ? 20000 : 10000, crashes = 0, hangs = 0;
+    uint64_t crashes = 0, hangs = 0;
     hostile_begin();
     r->good = calloc(r->n, sizeof *r->good);
     for (size_t i = 0; i < r->n; i++) hostile_make(&r->good[i], r->shapes[i], test_seed);
@@ -750,7 +750,7 @@ TEST_FN void hostile_images(struct hostile_run *r) {
         r->images = 0;
     }
     for (r->first = 1; r->first <= r->images && crashes + hangs < 10;) {
-        int rc = hostile_watch(fork_child(hostile_worker, r), &hostile_counts->current, limit);
+        int rc = hostile_watch(fork_child(hostile_worker, r), &hostile_counts->current, HANG_MS);
         if (rc == 0 || rc == 98) break;
         uint64_t n = hostile_counts->current;
         if (rc == CHILD_HUNG)

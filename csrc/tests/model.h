@@ -62,5 +62,7 @@ struct shf_table_stats table_stats(struct shf_table *t);
 /* 1 if the value of the key is exactly val (SHF_OK); 0 and a message if not. val NULL: must be absent. */
 int table_has(struct shf_table *t, const void *key, size_t klen, const void *val, size_t vlen);
 void *test_alloc(size_t n); /* never NULL; at least 1 byte */
+/* Mounts of this process' own, in a user namespace where it needs one to mount. 0, or -1 and errno. */
+int own_mounts(void);
 
 #endif

@@ -140,7 +140,9 @@ TEST_FN int test_threads_only(void) { return test_env("SHF_THREADS_ONLY", 0) != 
 
 /* ---- time ---- */
 #define HANG_MS 60000 /* on a loaded machine, under a sanitizer, nothing takes so long but what hangs */
-/* Load makes anything late, but not every time; what is wrong is always late: UNTIL(ms < 50) ms = try_it(); CHECK(ms < 50).
+/* Load makes anything late, but not every time; what is wrong is always late:
+ *     UNTIL(ms < 50) ms = try_it();
+ *     CHECK(ms < 50);
  * It tries for HANG_MS / 2. */
 #define UNTIL(kept)                                                                                                    \
     for (uint64_t until_ = test_now_ns() + HANG_MS * UINT64_C(500000); !(kept) && test_now_ns() < until_;)

@@ -10,7 +10,6 @@
 #include "model.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <sys/mount.h>
 
@@ -152,13 +151,11 @@ static int mount_image(void) {
 
 /* 1 if the files are on a small disk now. */
 static int small_disk(void) {
-    uid_t uid = geteuid();
     snprintf(folder, sizeof folder, "%s", temp_path("full"));
     snprintf(path, sizeof path, "%s/t", folder);
     snprintf(foreign, sizeof foreign, "%s/foreign", folder);
     REQUIRE(mkdir(folder, 0700) == 0 || errno == EEXIST);
-    if (unshare(uid == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) ||
-        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+    if (own_mounts() != 0 ||
         (on_ext4 ? mount_image() : mount("tmpfs", folder, "tmpfs", 0, "size=2m,mode=700"))) {
         printf("# not run: cannot mount %s (%s)\n", on_ext4 ? "an ext4 image" : "a tmpfs", strerror(errno));
         return 0;
