@@ -121,8 +121,7 @@ impl<'q> Batch<'q> {
         BatchIterMut { slices: self.raw.slices_mut() }
     }
 
-    /// Takes the first item out, to be pushed or dropped on its own; `None` if there is none, or in a forked child,
-    /// whose parent holds them. Costs no lock.
+    /// Takes the first item out, to be pushed or dropped on its own; `None` if there is none. Costs no lock.
     ///
     /// ```
     /// # let set = shf::QueueOptions::new().items(3).item_size(8).queues(&["free", "odd", "even"]).anonymous("take")?;
@@ -148,7 +147,11 @@ impl Index<usize> for Batch<'_> {
     #[track_caller]
     fn index(&self, index: usize) -> &[u8] {
         let len = self.len();
-        self.get(index).unwrap_or_else(|| beyond(index, len))
+        // No closure: it would hide the caller's place.
+        match self.get(index) {
+            Some(bytes) => bytes,
+            None => beyond(index, len),
+        }
     }
 }
 
@@ -157,7 +160,10 @@ impl IndexMut<usize> for Batch<'_> {
     #[track_caller]
     fn index_mut(&mut self, index: usize) -> &mut [u8] {
         let len = self.len();
-        self.get_mut(index).unwrap_or_else(|| beyond(index, len))
+        match self.get_mut(index) {
+            Some(bytes) => bytes,
+            None => beyond(index, len),
+        }
     }
 }
 

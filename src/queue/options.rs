@@ -111,8 +111,9 @@ impl QueueOptions {
     /// pull nor push.
     ///
     /// # Errors
-    /// [`Error::Exists`] if there is anything at `path`; [`Error::Invalid`] (no items, no size, no queue, a name that is
-    /// empty, too long, there twice, or has a NUL byte); [`Error::TooLong`] (too many items or bytes); [`Error::NoSpace`];
+    /// [`Error::Exists`] if there is anything at `path`; [`Error::Invalid`] (no or too many items, no size, no queue, a name
+    /// that is empty, too long, there twice, or has a NUL byte); [`Error::TooLong`] (items of more than 1 GiB);
+    /// [`Error::NoSpace`];
     /// [`Error::InvalidPath`], [`Error::NotFound`] (the folder), [`Error::Permission`], [`Error::AddressSpace`],
     /// [`Error::Unsupported`] (a network file system), [`Error::Io`].
     ///

@@ -70,6 +70,13 @@ use crate::{
 /// too: others get [`Error::Timeout`](crate::Error::Timeout) at their deadline
 /// ([`QueueOptions::lock_timeout`]).
 ///
+/// # Trust
+///
+/// Processes that may write the file are trusted with its items. An item's bytes are shared memory: one that is forged, or
+/// written by a process that does not hold it, changes under who does. Numbers and positions in the file are checked before
+/// they are followed, so a damaged file gives [`Error::Corrupt`](crate::Error::Corrupt), and nothing outside of the
+/// items is ever read or written.
+///
 /// # Fork
 ///
 /// The child may go on using its copies of sets and queues. The items and batches that the parent holds stay the
