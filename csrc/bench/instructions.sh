@@ -1,6 +1,6 @@
 #!/bin/sh
-# instructions.sh BUILD [KEYS]: instructions of each call, 4-byte keys and values, counted by callgrind; for a batch, of
-# each key. A regression shows here on the noisiest machine. Run by: make instructions
+# instructions.sh BUILD [KEYS]: instructions of each call, counted by callgrind: tables with 4-byte keys and values (for a
+# batch, of each key), queues (of each item). A regression shows here on the noisiest machine. Run by: make instructions
 build=$1
 keys=${2:-150000}
 if ! command -v valgrind >/dev/null; then
@@ -9,9 +9,9 @@ if ! command -v valgrind >/dev/null; then
 fi
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
-for lengths in variable fixed; do
+for program in 'instructions variable' 'instructions fixed' instructions_queue; do
     valgrind --tool=callgrind --callgrind-out-file="$dir/out" --collect-atstart=no --toggle-collect='loop_*' \
-        "$build/bench/instructions" $lengths "$keys" >"$dir/loops" 2>"$dir/log" || {
+        "$build/bench/"$program "$keys" >"$dir/loops" 2>"$dir/log" || {
         cat "$dir/log"
         exit 1
     }
@@ -19,7 +19,7 @@ for lengths in variable fixed; do
     # First the costs: "12,345 (..%)  file:loop_name [object]"; then "name operations". A batch's own loop counts.
     awk 'FNR == NR {
              gsub(",", "", $1)
-             if (match($0, /:loop_[a-z_]*/)) cost[substr($0, RSTART + 6, RLENGTH - 6)] = $1
+             if (match($0, /:loop_[a-z_0-9]*/)) cost[substr($0, RSTART + 6, RLENGTH - 6)] = $1
              next
          }
          /^#/ {print; next}

@@ -89,8 +89,8 @@ SHF_API uint64_t shf_queue_set_stride(const struct shf_queue_set *set);
 
 /* The queue of that name. SHF_ERR_NOT_FOUND names those that there are. */
 SHF_API int shf_queue_find(struct shf_queue_set *set, const char *name, struct shf_queue **queue);
-/* The same; makes it if it is not there. *created (may be NULL) = 1 if it was made. The file grows by 4 bytes an item:
- * SHF_ERR_NO_SPACE. SHF_ERR_FULL: there are 255 already. */
+/* The same; makes it if it is not there. *created (may be NULL) = 1 if it was made. The file grows by 4 to 8 bytes an item, in
+ * pages of 4,096: SHF_ERR_NO_SPACE. SHF_ERR_FULL: there are 255 already. */
 SHF_API int shf_queue_add(struct shf_queue_set *set, const char *name, struct shf_queue **queue, int *created);
 /* How many queues there are; the i-th, in the order they were made; SHF_ERR_NOT_FOUND beyond. */
 SHF_API uint32_t shf_queue_count(struct shf_queue_set *set);
@@ -113,7 +113,8 @@ struct shf_item {
 /* Takes the first item of the queue: SHF_OK, or SHF_NOT_FOUND if it is empty. Its bytes are as its last holder left
  * them. May return SHF_ERR_READ_ONLY, _TIMEOUT, _CORRUPT, _FORKED, _IO, _ADDRESS_SPACE; nothing was changed then. */
 SHF_API int shf_queue_pull(struct shf_queue *queue, struct shf_item *item);
-/* The same, waiting up to timeout_ns for an item; spins for some microseconds before it sleeps. SHF_NOT_FOUND: none came. */
+/* The same, waiting up to timeout_ns for an item; spins for some microseconds before it sleeps. SHF_NOT_FOUND: none came.
+ * SHF_ERR_TIMEOUT: a stopped process kept the queue locked for all that time. */
 SHF_API int shf_queue_pull_wait(struct shf_queue *queue, uint64_t timeout_ns, struct shf_item *item);
 /* Puts the item at the end of the queue, any of the same set, and wakes a sleeper. item->data = NULL then.
  * SHF_ERR_INVALID_ITEM: not held by this handle (pushed already, another set's, inherited by fork). After SHF_ERR_TIMEOUT
@@ -133,7 +134,7 @@ SHF_API int shf_item_return(struct shf_queue_set *set, struct shf_item *item);
 /* A batch holds up to `capacity` items (1 .. items of the set), in the order they were pulled. It starts empty, is filled
  * by pull_many and emptied by push_many, over and over. Of one thread at a time. SHF_ERR_NO_MEMORY. */
 SHF_API int shf_batch_new(struct shf_queue_set *set, uint32_t capacity, struct shf_batch **batch);
-/* Its items go home. NULL is legal. */
+/* Its items go home (where a stopped process keeps that queue locked, when the handle is closed). NULL is legal. */
 SHF_API void shf_batch_free(struct shf_batch *batch);
 SHF_API uint32_t shf_batch_count(const struct shf_batch *batch);    /* items in it */
 SHF_API uint32_t shf_batch_capacity(const struct shf_batch *batch);
@@ -142,7 +143,8 @@ SHF_API void *shf_batch_data(const struct shf_batch *batch, uint32_t i);
 /* The numbers of its items, `count` of them: item number k begins at shf_queue_set_data(set) + k * stride. Valid until the
  * batch is filled, pushed or taken from. */
 SHF_API const uint32_t *shf_batch_numbers(const struct shf_batch *batch);
-/* Takes its first item out, to be pushed on its own; SHF_NOT_FOUND if it is empty. Costs no lock. */
+/* Takes its first item out, to be pushed on its own; SHF_NOT_FOUND if it is empty. Costs no lock. SHF_ERR_INVALID_ITEM in a
+ * forked child. */
 SHF_API int shf_batch_take(struct shf_batch *batch, struct shf_item *item);
 /* Fills an empty batch with the first items of the queue, at most n (0: as many as it holds), in one step:
  * SHF_OK, or SHF_NOT_FOUND if the queue is empty. SHF_ERR_INVALID if the batch is not empty. Errors as shf_queue_pull. */

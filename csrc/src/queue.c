@@ -46,8 +46,8 @@
  * HOME       of an item: the queue it was pulled from; in its hand entry, or word.
  * THE DEAD   (queue_home.c) A life that may hold items is named in lives[slot]: generation, and whether words are in use.
  *    D1 verdict: shf__registry_is_dead (or _is_over) of slot and generation; then count: all queues it can have used
- *    D2 each queue's head lock and tail lock is taken and let go once: what the dead one had armed is undone or redone; it
- *       is nowhere in the middle any more, and hand and words say what it holds
+ *    D2 each queue's head lock and tail lock is looked at: if it is the dead one's, or something is armed, it is taken, which
+ *       repairs, and let go. Then the dead one is nowhere in the middle, and hand and words say what it holds
  *    D3 each entry of its hand, then, if lives[] says so, each word that names it: pushed home as in PUSH, `from` = the
  *       dead one's entry. Under the tail lock it is looked at again: first the entry, then [V2] lives[slot] are as they
  *       were. So of several that look after the same dead each item is brought home by one.

@@ -133,7 +133,7 @@ struct shf_queue_set {
     _Atomic uint64_t used[SHF_HAND_SINGLES / 64 + (SHF_HAND_SINGLES < 64)]; /* single places given out */
     _Atomic uint32_t taken[SHF_HAND_LEASES]; /* items taken out of a batch that still lie in its lease */
     _Atomic uint32_t leases;         /* bit k: lease k belongs to a batch */
-    uint32_t over;                   /* whose turn it is to be asked whether it is over; advice */
+    _Atomic uint32_t over;           /* whose turn it is to be asked whether it is over; advice */
     _Atomic uint32_t known;          /* queues below that are filled in */
     struct shf_batch *batches;
     struct shf_queue queues[SHF_QUEUES_MAX];

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define PATIENCE_NS UINT64_C(20000000)
+
 struct walk {
     struct shf_queue_set *set;
     struct shf_queue_report *report;
@@ -110,6 +112,36 @@ static void walk(struct walk *w) {
 static void unlock_all(struct shf_queue_set *set, uint32_t tails, uint32_t heads) {
     while (heads > 0) shf__unlock(&set->queues[--heads].shm->head_word);
     while (tails > 0) shf__unlock(&set->queues[--tails].shm->tail_word);
+    shf__unlock(&set->shm->word);
+}
+
+/* All locks or none. *count = the queues whose locks are held. */
+static int lock_all(struct shf_queue_set *set, uint32_t *count) {
+    uint32_t tails = 0, heads = 0;
+    int rc = shf__lock(&set->registry, &set->shm->word, NULL);
+    if (rc != SHF_OK) return rc;
+    int known = shf__queue_know(set);
+    if (known < 0) rc = known;
+    while (rc == SHF_OK && heads < (uint32_t)known) {
+        rc = shf__queue_lock_tail(&set->queues[tails]);
+        if (rc == SHF_OK) tails++, rc = shf__queue_lock_head(&set->queues[heads]);
+        if (rc == SHF_OK) heads++;
+    }
+    *count = heads;
+    if (rc != SHF_OK) unlock_all(set, tails, heads);
+    return rc;
+}
+
+/* One stopped process must not stop all others through a check that waits for it with all other locks in its hands. */
+static int lock_all_patiently(struct shf_queue_set *set, uint32_t *count) {
+    uint64_t start = os_now_ns(), before = shf__registry_patience_ns;
+    for (;;) {
+        shf__registry_patience_ns = PATIENCE_NS;
+        int rc = lock_all(set, count);
+        shf__registry_patience_ns = before;
+        if (rc != SHF_ERR_TIMEOUT || os_now_ns() - start >= set->registry.lock_timeout_ns) return rc;
+        os_sleep_ns(PATIENCE_NS);
+    }
 }
 
 int shf_queue_set_check(struct shf_queue_set *set, struct shf_queue_report *report) {
@@ -120,21 +152,11 @@ int shf_queue_set_check(struct shf_queue_set *set, struct shf_queue_report *repo
     memset(report, 0, sizeof *report);
     report->size = sizeof *report;
     report->items = set->items;
-    uint32_t tails = 0, heads = 0;
-    int rc = shf__lock(&set->registry, &set->shm->word, NULL), locked = rc == SHF_OK;
-    int count = locked ? shf__queue_know(set) : rc;
-    if (count < 0) rc = count;
-    while (rc == SHF_OK && heads < (uint32_t)count) {
-        rc = shf__queue_lock_tail(&set->queues[tails]);
-        if (rc == SHF_OK) tails++, rc = shf__queue_lock_head(&set->queues[heads]);
-        if (rc == SHF_OK) heads++;
-    }
+    int rc = lock_all_patiently(set, &report->queues);
     if (rc == SHF_OK) {
-        report->queues = heads;
         walk(&w);
+        unlock_all(set, report->queues, report->queues);
     }
-    unlock_all(set, tails, heads);
-    if (locked) shf__unlock(&set->shm->word);
     free(w.seen);
     if (rc == SHF_ERR_CORRUPT) problem(&w, "%s", shf_last_error()->message);
     if (rc == SHF_OK && report->problems != 0)

@@ -28,7 +28,9 @@ struct late {
     uint32_t slot, life; /* life: as it stands in lives[slot] */
     uint32_t queues;     /* that are known */
     int own;             /* the slot is this handle's: nobody needs to be asked about the life */
+    int closing;         /* it is this handle's own life, which is in the middle of nothing */
     uint64_t asked;      /* when it was last known to be dead */
+    uint64_t kept[(SHF_QUEUES_MAX + 63) / 64]; /* homes whose lock could not be had */
 };
 
 static uint32_t owner_of(const struct late *l) { return SHF_OWNER(l->slot, l->life & SHF_GENERATION_MASK); }
@@ -53,15 +55,28 @@ static int is_still(struct late *l) {
     return 1;
 }
 
-/* D2. */
+/* After the verdict: 1 if the dead one is certainly not in the middle of a step here, whoever has the lock. Owner first: who
+ * takes over repairs what he finds before he does anything else; until then `new` differs. */
+static int is_past(const shf_au32 *word, const shf_au64 *old, const shf_au64 *new, uint32_t owner) {
+    if (shm_load_acquire32(word) >> 2 == owner) return 0;
+    uint64_t n = shm_load_acquire(new);
+    return shm_load_acquire(old) == n;
+}
+
+/* D2. A lock that a stopped process keeps elsewhere is no obstacle. */
 static int pass_all(struct late *l) {
     for (uint32_t i = 0; i < l->queues; i++) {
         struct shf_queue *q = &l->set->queues[i];
-        int rc = shf__queue_lock_head(q);
-        if (rc != SHF_OK) return rc;
-        shf__unlock(&q->shm->head_word);
-        if ((rc = shf__queue_lock_tail(q)) != SHF_OK) return rc;
-        shf__unlock(&q->shm->tail_word);
+        struct shf_shm_queue *shm = q->shm;
+        int rc = SHF_OK;
+        if (!is_past(&shm->head_word, &shm->head, &shm->new_head, owner_of(l))) {
+            if ((rc = shf__queue_lock_head(q)) != SHF_OK) return rc;
+            shf__unlock(&shm->head_word);
+        }
+        if (!is_past(&shm->tail_word, &shm->tail, &shm->new_tail, owner_of(l))) {
+            if ((rc = shf__queue_lock_tail(q)) != SHF_OK) return rc;
+            shf__unlock(&shm->tail_word);
+        }
     }
     return SHF_OK;
 }
@@ -74,8 +89,12 @@ static int bring(struct late *l, uint32_t home, const uint32_t *numbers, const u
     struct shf_wake wake = {0, 0, 0};
     unsigned char same[RUN];
     uint32_t brought = 0, sleepers = 0;
+    if (l->kept[home / 64] & UINT64_C(1) << home % 64) return SHF_OK;
     int rc = shf__queue_lock_tail(q);
-    if (rc != SHF_OK) return rc;
+    if (rc != SHF_OK) {
+        l->kept[home / 64] |= UINT64_C(1) << home % 64;
+        return rc;
+    }
     for (uint32_t i = 0; i < n; i++)
         same[i] = shm_load_relaxed32(holders != NULL ? holders + i : &l->set->words[numbers[i]]) == held[i];
     for (uint32_t i = 0, k; is_still(l) && i < n; i = k) {
@@ -107,6 +126,10 @@ static int is_entry(const struct late *l, uint32_t e) {
     return e != 0 && (e & SHF_HAND_ITEM_MASK) < l->set->items && shf_hand_home(e) < l->queues;
 }
 
+static void keep_first(int *first, int rc) {
+    if (*first == SHF_OK) *first = rc;
+}
+
 static int empty_hand(struct late *l) {
     shf_au32 *hand = shf__queue_hand_of(l->set, l->slot);
     uint32_t numbers[RUN], held[RUN];
@@ -114,19 +137,19 @@ static int empty_hand(struct late *l) {
     if (hand == NULL) /* out of reach is not empty */
         return shm_load_acquire32(&l->set->hands[l->slot]) == 0 ? SHF_OK
                                                                 : shf__queue_corrupt(l->set, "queue: a hand that is not there", l->slot);
-    for (uint32_t place = 0; rc == SHF_OK && place < SHF_HAND_PLACES;) {
+    for (uint32_t place = 0; place < SHF_HAND_PLACES;) {
         uint32_t n = 0, home = 0;
         for (; n < RUN && place + n < SHF_HAND_PLACES; n++) {
             uint32_t e = shm_load_relaxed32(&hand[place + n]);
             if (!is_entry(l, e) || (n != 0 && shf_hand_home(e) != home)) {
-                if (n == 0 && e != 0) rc = forget(l, &hand[place], e);
+                if (n == 0 && e != 0) keep_first(&rc, forget(l, &hand[place], e));
                 break;
             }
             home = shf_hand_home(e);
             held[n] = e;
             numbers[n] = e & SHF_HAND_ITEM_MASK;
         }
-        if (n != 0) rc = bring(l, home, numbers, held, n, shf__queue_place(l->slot, place), hand + place);
+        if (n != 0) keep_first(&rc, bring(l, home, numbers, held, n, shf__queue_place(l->slot, place), hand + place));
         place += n != 0 ? n : 1;
     }
     return rc;
@@ -136,15 +159,15 @@ static int empty_words(struct late *l) {
     struct shf_queue_set *set = l->set;
     uint32_t numbers[RUN], held[RUN], n = 0, home = 0, mine = shf_word_of(owner_of(l), 0);
     int rc = SHF_OK;
-    for (uint32_t i = 0; rc == SHF_OK && i <= set->items; i++) {
+    for (uint32_t i = 0; i <= set->items; i++) {
         uint32_t w = i < set->items ? shm_load_relaxed32(&set->words[i]) : 0, to = w & SHF_WORD_HOME_MASK;
         int is_mine = i < set->items && (w & ~SHF_WORD_HOME_MASK) == mine;
         if (is_mine && to >= l->queues) {
-            rc = forget(l, &set->words[i], w);
+            keep_first(&rc, forget(l, &set->words[i], w));
             continue;
         }
         if (n != 0 && (n == RUN || i == set->items || (is_mine && to != home))) {
-            rc = bring(l, home, numbers, held, n, SHF_IN_WORDS, NULL);
+            keep_first(&rc, bring(l, home, numbers, held, n, SHF_IN_WORDS, NULL));
             n = 0;
         }
         if (!is_mine) continue;
@@ -162,13 +185,15 @@ static int holds_some(struct late *l) {
     return any != 0;
 }
 
-/* D2 to D4. */
+/* D3 and D4, as far as the locks can be had. */
 static int bring_home(struct late *l, uint64_t patience) {
     uint64_t before = shf__registry_patience_ns;
     if (patience != 0) shf__registry_patience_ns = patience;
-    int rc = pass_all(l);
-    if (rc == SHF_OK) rc = empty_hand(l);
-    if (rc == SHF_OK && (l->life & SHF_LIFE_WORDS)) rc = empty_words(l);
+    int rc = l->closing ? SHF_OK : pass_all(l);
+    if (rc == SHF_OK) {
+        rc = empty_hand(l);
+        if (l->life & SHF_LIFE_WORDS) keep_first(&rc, empty_words(l));
+    }
     if (rc == SHF_OK && !holds_some(l)) { /* else: somebody writes there who should not */
         uint32_t life = l->life;
         shm_cas_acq_rel32(&l->set->lives[l->slot], &life, 0); /* D4 */
@@ -194,7 +219,7 @@ int shf__queue_ready_slow(struct shf_queue_set *set, uint32_t me) {
     uint32_t slot = SHF_OWNER_SLOT(me);
     shf__queue_enter(set);
     if (atomic_load_explicit(&set->ready, memory_order_relaxed) != me) {
-        struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 1, 0};
+        struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 1, 0, 0, {0}};
         if (l.life != 0) rc = bring_home(&l, 0);
         if (rc == SHF_OK) {
             for (uint32_t i = 0; i < sizeof set->used / sizeof set->used[0]; i++)
@@ -220,7 +245,7 @@ void shf__queue_use_words(struct shf_queue_set *set, uint32_t me) {
 void shf__queue_let_go(struct shf_queue_set *set) {
     uint32_t me = set->region.read_only ? 0 : shf__registry_own(&set->registry);
     if (me == 0 || me != atomic_load_explicit(&set->ready, memory_order_acquire)) return;
-    struct late l = {set, SHF_OWNER_SLOT(me), 0, atomic_load_explicit(&set->known, memory_order_acquire), 1, 0};
+    struct late l = {set, SHF_OWNER_SLOT(me), 0, atomic_load_explicit(&set->known, memory_order_acquire), 1, 1, 0, {0}};
     l.life = shm_load_acquire32(&set->lives[l.slot]);
     (void)bring_home(&l, CLOSE_PATIENCE_NS);
     atomic_store_explicit(&set->ready, 0, memory_order_relaxed);
@@ -244,15 +269,15 @@ int shf__queue_sweep(struct shf_queue_set *set, int force) {
     if (set->region.read_only || !is_due(set, force, now)) return SHF_OK;
     int count = shf__queue_know(set), rc = SHF_OK;
     if (count < 0) return count;
-    uint32_t me = shf__registry_owner(&set->registry), asked = 0, turn = set->over;
+    uint32_t me = shf__registry_owner(&set->registry), asked = 0, turn = atomic_load_explicit(&set->over, memory_order_relaxed);
     for (uint32_t i = 1; i <= SHF_SLOT_COUNT; i++) {
         uint32_t slot = (turn + i) % SHF_SLOT_COUNT;
-        struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 0, now};
+        struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 0, 0, now, {0}};
         if (l.life == 0 || owner_of(&l) == me) continue;
         int dead = shf__registry_is_dead(&set->registry, owner_of(&l));
         if (!dead && asked < OVER_AT_A_TIME) {
             asked++;
-            set->over = slot;
+            atomic_store_explicit(&set->over, slot, memory_order_relaxed);
             dead = shf__registry_is_over(&set->registry, owner_of(&l));
         }
         if (!dead) continue;

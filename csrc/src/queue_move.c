@@ -394,8 +394,9 @@ int shf_batch_new(struct shf_queue_set *set, uint32_t capacity, struct shf_batch
         if (!(atomic_fetch_or_explicit(&set->leases, 1u << k, memory_order_relaxed) & 1u << k)) b->lease = k;
     b->next = set->batches;
     b->link = &set->batches;
+    set->batches = b; /* first: a fork may copy the list at any instant */
+    shf_compiler_fence();
     if (b->next != NULL) b->next->link = &b->next;
-    set->batches = b;
     shf__queue_leave(set);
     *batch = b;
     return SHF_OK;
@@ -407,9 +408,11 @@ void shf_batch_free(struct shf_batch *b) {
     /* In a forked child they are the parent's: the push refuses. What a lock's deadline keeps is given back by close. */
     if (b->count != 0) (void)shf_queue_push_many(&set->queues[b->home], b);
     shf__queue_enter(set);
-    *b->link = b->next;
     if (b->next != NULL) b->next->link = b->link;
-    if (b->lease < SHF_HAND_LEASES && b->count == 0) atomic_fetch_and_explicit(&set->leases, ~(1u << b->lease), memory_order_relaxed);
+    shf_compiler_fence();
+    *b->link = b->next;
+    if (b->lease < SHF_HAND_LEASES && (b->count == 0 || b->owner != shf__registry_own(&set->registry)))
+        atomic_fetch_and_explicit(&set->leases, ~(1u << b->lease), memory_order_relaxed);
     shf__queue_leave(set);
     free(b);
 }
@@ -425,6 +428,7 @@ int shf_batch_take(struct shf_batch *b, struct shf_item *item) {
     SHF_CHECK_ARGS(b != NULL && item != NULL);
     if (b->count == 0) return SHF_NOT_FOUND;
     struct shf_queue_set *set = b->set;
+    if (SHF_UNLIKELY(b->owner != shf__registry_owner(&set->registry))) return invalid_item(set, b->numbers[b->first]);
     item->number = b->numbers[b->first];
     item->data = set->data + item->number * set->stride;
     item->owner = b->owner;

@@ -25,6 +25,7 @@
 #define SPIN_NS UINT64_C(10000)
 #define SPINS 8
 #define TICK_NS UINT64_C(40000000)
+#define LOCK_LEAST_NS UINT64_C(1000000)
 #define ARMED_TICK_NS UINT64_C(1000000000)
 
 struct shf_waker {
@@ -98,35 +99,49 @@ static int wait_for(struct shf_queue *const *queues, uint32_t count, uint64_t ti
         if (before == 0) shf__registry_patience_ns = rest == SHF_WAIT_FOREVER ? 0 : rest;
         rc = doze(queues, count, rest);
         shf__registry_patience_ns = before;
+        if (rc == SHF_ERR_TIMEOUT && left(start, timeout, os_now_ns()) == 0) return SHF_NOT_FOUND; /* ours, not the lock's */
         if (rc < 0) return rc;
         if (rc == 0 && first_with_items(queues, count) == count) (void)shf__queue_sweep(queues[0]->set, 0);
     }
 }
 
+/* A pull into an item, or into a batch. */
+struct pull {
+    struct shf_queue *queue;
+    struct shf_item *item;
+    struct shf_batch *batch;
+    uint32_t n;
+};
+static int pull(const struct pull *p) {
+    return p->batch != NULL ? shf_queue_pull_many(p->queue, p->batch, p->n) : shf_queue_pull(p->queue, p->item);
+}
+
+/* Neither the wait nor a lock that a stopped process keeps takes longer than the timeout (and LOCK_LEAST_NS). */
+static int pull_wait(const struct pull *p, uint64_t timeout) {
+    uint64_t start = os_now_ns(), before = shf__registry_patience_ns;
+    int rc;
+    for (;;) {
+        uint64_t rest = left(start, timeout, os_now_ns());
+        uint32_t which;
+        if (before == 0 && rest != SHF_WAIT_FOREVER) shf__registry_patience_ns = rest > LOCK_LEAST_NS ? rest : LOCK_LEAST_NS;
+        rc = pull(p);
+        shf__registry_patience_ns = before;
+        if (rc != SHF_NOT_FOUND) return rc;
+        rc = wait_for(&p->queue, 1, left(start, timeout, os_now_ns()), &which, NULL);
+        if (rc != SHF_OK) return rc;
+    }
+}
+
 int shf_queue_pull_wait(struct shf_queue *q, uint64_t timeout_ns, struct shf_item *item) {
     int rc = shf_queue_pull(q, item);
-    if (rc != SHF_NOT_FOUND || timeout_ns == 0) return rc;
-    uint64_t start = os_now_ns();
-    for (;;) {
-        uint32_t which;
-        rc = wait_for(&q, 1, left(start, timeout_ns, os_now_ns()), &which, NULL);
-        if (rc != SHF_OK) return rc;
-        rc = shf_queue_pull(q, item);
-        if (rc != SHF_NOT_FOUND) return rc;
-    }
+    struct pull p = {q, item, NULL, 0};
+    return rc != SHF_NOT_FOUND || timeout_ns == 0 ? rc : pull_wait(&p, timeout_ns);
 }
 
 int shf_queue_pull_many_wait(struct shf_queue *q, struct shf_batch *batch, uint32_t n, uint64_t timeout_ns) {
     int rc = shf_queue_pull_many(q, batch, n);
-    if (rc != SHF_NOT_FOUND || timeout_ns == 0) return rc;
-    uint64_t start = os_now_ns();
-    for (;;) {
-        uint32_t which;
-        rc = wait_for(&q, 1, left(start, timeout_ns, os_now_ns()), &which, NULL);
-        if (rc != SHF_OK) return rc;
-        rc = shf_queue_pull_many(q, batch, n);
-        if (rc != SHF_NOT_FOUND) return rc;
-    }
+    struct pull p = {q, NULL, batch, n};
+    return rc != SHF_NOT_FOUND || timeout_ns == 0 ? rc : pull_wait(&p, timeout_ns);
 }
 
 int shf_queue_wait_any(struct shf_queue *const *queues, uint32_t count, uint64_t timeout_ns, uint32_t *which) {
