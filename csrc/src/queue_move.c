@@ -234,9 +234,10 @@ static inline uint32_t place_take(struct shf_queue_set *set) {
     for (uint32_t w = 0; w < sizeof set->used / sizeof set->used[0]; w++) {
         uint64_t used = atomic_load_explicit(&set->used[w], memory_order_relaxed);
         while ((used & all) != all) {
-            uint64_t bit = ~used & all & -(~used & all);
-            used = atomic_fetch_or_explicit(&set->used[w], bit, memory_order_acquire);
-            if (SHF_LIKELY((used & bit) == 0)) return w * 64 + (uint32_t)__builtin_ctzll(bit);
+            uint32_t bit = (uint32_t)__builtin_ctzll(~used & all);
+            if (SHF_LIKELY(!(atomic_fetch_or_explicit(&set->used[w], UINT64_C(1) << bit, memory_order_acquire) & UINT64_C(1) << bit)))
+                return w * 64 + bit;
+            used = atomic_load_explicit(&set->used[w], memory_order_relaxed);
         }
     }
     return SHF_IN_WORDS;
@@ -279,12 +280,11 @@ static SHF_COLD int damaged(struct shf_queue *q, const char *place, uint64_t whe
     return shf__queue_corrupt(q->set, place, where);
 }
 
-/* One try. SHF_NOT_FOUND: the queue is empty. */
-static inline int pull_one(struct shf_queue *q, struct shf_item *item, uint32_t me) {
+/* One try, into that place of the hand, which is given back if it fails. SHF_NOT_FOUND: the queue is empty. */
+static inline int pull_one(struct shf_queue *q, struct shf_item *item, uint32_t me, uint32_t place) {
     struct shf_queue_set *set = q->set;
     struct shf_shm_queue *shm = q->shm;
     shf_au32 *hand = atomic_load_explicit(&set->hand, memory_order_relaxed);
-    uint32_t place = SHF_LIKELY(hand != NULL) ? place_take(set) : SHF_IN_WORDS;
     if (SHF_UNLIKELY(place == SHF_IN_WORDS)) shf__queue_use_words(set, me);
     int rc = lock_head(q);
     if (SHF_UNLIKELY(rc != SHF_OK)) {
@@ -321,24 +321,36 @@ static inline int pull_one(struct shf_queue *q, struct shf_item *item, uint32_t 
     return SHF_OK;
 }
 
-int shf_queue_pull(struct shf_queue *q, struct shf_item *item) {
-    SHF_CHECK_ARGS(q != NULL && item != NULL);
+#define NO_PLACE (SHF_IN_WORDS - 1) /* none was taken yet */
+
+/* With a place that the caller has, or NO_PLACE. */
+static inline int pull(struct shf_queue *q, struct shf_item *item, uint32_t place) {
+    struct shf_queue_set *set = q->set;
     int rc = SHF_OK;
-    uint32_t me = ready(q->set, &rc);
-    if (SHF_UNLIKELY(me == 0)) return rc;
-    for (int looks = 0; looks < 2; looks++) {
+    uint32_t me = ready(set, &rc);
+    for (int looks = 0; SHF_LIKELY(me != 0) && looks < 2; looks++) {
         if (SHF_LIKELY(may_have(q))) {
-            rc = pull_one(q, item, me);
+            if (place == NO_PLACE)
+                place = SHF_LIKELY(atomic_load_explicit(&set->hand, memory_order_relaxed) != NULL) ? place_take(set) : SHF_IN_WORDS;
+            rc = pull_one(q, item, me, place);
             if (SHF_LIKELY(rc != SHF_NOT_FOUND)) return rc;
+            place = NO_PLACE;
         }
         if (looks == 0 && !look_again(q)) break;
     }
+    if (place != NO_PLACE) place_give(set, place);
+    if (SHF_UNLIKELY(me == 0)) return rc;
     shf__queue_rearm(q);
     return SHF_NOT_FOUND;
 }
 
-int shf_queue_push(struct shf_queue *q, struct shf_item *item) {
+int shf_queue_pull(struct shf_queue *q, struct shf_item *item) {
     SHF_CHECK_ARGS(q != NULL && item != NULL);
+    return pull(q, item, NO_PLACE);
+}
+
+/* The place stays the caller's. */
+static inline int push(struct shf_queue *q, struct shf_item *item) {
     struct shf_queue_set *set = q->set;
     uint32_t number = item->number, place = item->place, me = shf__registry_owner(&set->registry);
     /* The address tells sets and handles of one process apart: their owners may have the same number. */
@@ -358,15 +370,24 @@ int shf_queue_push(struct shf_queue *q, struct shf_item *item) {
     struct shf_wake w = commit_push(q, &number, 1, from, place == SHF_IN_WORDS ? NULL : entry);
     shf__unlock(&q->shm->tail_word);
     item->data = NULL;
-    place_give(set, place);
     if (SHF_UNLIKELY(w.sleepers != 0)) wake_up(q, w);
     return SHF_OK;
 }
 
+int shf_queue_push(struct shf_queue *q, struct shf_item *item) {
+    SHF_CHECK_ARGS(q != NULL && item != NULL);
+    int rc = push(q, item);
+    if (SHF_LIKELY(rc == SHF_OK)) place_give(q->set, item->place);
+    return rc;
+}
+
 int shf_queue_exchange(struct shf_queue *to, struct shf_item *item, struct shf_queue *from) {
     SHF_CHECK_ARGS(to != NULL && item != NULL && from != NULL && to->set == from->set);
-    int rc = shf_queue_push(to, item);
-    return rc == SHF_OK ? shf_queue_pull(from, item) : rc;
+    int rc = push(to, item);
+    if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
+    if (SHF_LIKELY(item->place < SHF_HAND_SINGLES)) return pull(from, item, item->place);
+    place_give(to->set, item->place);
+    return pull(from, item, NO_PLACE);
 }
 
 int shf_item_return(struct shf_queue_set *set, struct shf_item *item) {
