@@ -108,7 +108,7 @@ TEST(exchange_is_a_push_and_a_pull) {
     OK(shf_queue_exchange(t.b, &item, t.b)); /* itself */
     CHECK(item.number == 1 && item.home == 2);
     OK(shf_queue_push(t.b, &item));
-    NEED(shf_queue_pull(t.free, &item) == SHF_NOT_FOUND ? SHF_OK : 1);
+    NONE(shf_queue_pull(t.free, &item));
     EXPECT(shf_queue_exchange(t.free, &copy, t.a), SHF_ERR_INVALID_ITEM); /* nothing was done */
     CHECK(length(t.free) == 0 && length(t.a) == 2 && length(t.b) == 1);
     CLEAN(t.set, 0);
@@ -144,7 +144,7 @@ TEST(items_that_are_not_held) {
     WRONG(&t, t.a, &mine); /* data is NULL */
     NEED(shf_queue_pull(t.free, &mine));
     WRONG(&t, t.a, &stale); /* its place has another item now */
-    for (unsigned how = 0; how < 12; how++) {
+    for (unsigned how = 0; how < 14; how++) {
         forged = mine;
         switch (how) {
         case 0: forged.number = 0; break;
@@ -159,11 +159,12 @@ TEST(items_that_are_not_held) {
         case 9: forged.owner = 0; break;
         case 10: forged.owner = UINT32_MAX; break;
         case 11: forged.data = (char *)forged.data + 64; break;
+        case 12: forged.home = 1; break;
+        case 13: forged.home = UINT32_MAX; break;
         }
         WRONG(&t, t.a, &forged);
     }
-    forged = mine, forged.home = 200; /* only told to the user: the engine knows it */
-    OK(shf_item_return(t.set, &forged));
+    OK(shf_item_return(t.set, &mine));
     CHECK_EQ_INT(length(t.free), 49);
     OK(shf_queue_push(u.a, &others));
     /* In the words too: everything is held, the last ones lie there. */
@@ -183,7 +184,7 @@ TEST(items_that_are_not_held) {
     shf_queue_set_close(u.set);
     shf_queue_set_close(second.set);
     shf_queue_set_close(w.set);
-    CHECK_EQ_INT(until_length(x.free, HAND + 9) < HANG_MS, 1);
+    CHECK_EQ_INT(length(x.free), HAND + 9);
     CLEAN(x.set, 0);
     shf_queue_set_close(x.set);
 }
@@ -207,7 +208,7 @@ TEST(batches_of_all_sizes) {
     for (unsigned s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         struct trio t = trio_create("a", most, 12);
         struct shf_batch *b = NULL;
-        uint32_t n = sizes[s], at = 0;
+        uint32_t n = sizes[s];
         NEED(shf_batch_new(t.set, n, &b));
         CHECK(shf_batch_capacity(b) == n && shf_batch_count(b) == 0 && shf_batch_data(b, 0) == NULL);
         OK(shf_queue_push_many(t.a, b)); /* an empty one is legal */
@@ -217,7 +218,7 @@ TEST(batches_of_all_sizes) {
             do {
                 NEED(shf_queue_pull_many(t.free, b, 0));
                 uint32_t here = got + n <= most ? n : most - got;
-                BATCH_IS(&t, b, here, at + got, most);
+                BATCH_IS(&t, b, here, got, most);
                 EXPECT(shf_queue_pull_many(t.free, b, 0), SHF_ERR_INVALID); /* it is not empty */
                 for (uint32_t i = 0; i < here; i++) memcpy(shf_batch_data(b, i), &round, 4);
                 OK(shf_queue_push_many(t.a, b));
@@ -229,13 +230,12 @@ TEST(batches_of_all_sizes) {
             for (got = 0; got < most;) { /* and back: some at a time */
                 uint32_t want = 1 + (uint32_t)(test_rng() % n), here = got + want <= most ? want : most - got;
                 NEED(shf_queue_pull_many(t.a, b, want));
-                BATCH_IS(&t, b, here, at + got, most);
+                BATCH_IS(&t, b, here, got, most);
                 for (uint32_t i = 0; i < here; i++) CHECK(memcmp(shf_batch_data(b, i), &round, 4) == 0);
                 if (test_rng() % 16 == 0) CLEAN(t.set, here);
                 OK(shf_queue_push_many(t.free, b));
                 got += here;
             }
-            at %= most;
             total_items += 2 * most;
         }
         /* n beyond what it holds: as many as it holds */
@@ -246,7 +246,7 @@ TEST(batches_of_all_sizes) {
         CLEAN(t.set, 0);
         NEED(shf_batch_new(t.set, n, &b));
         NEED(shf_queue_pull_many(t.free, b, 0));
-        BATCH_IS(&t, b, n, n, most == n ? n : most);
+        BATCH_IS(&t, b, n, n, most);
         shf_queue_set_close(t.set); /* frees it, brings its items home */
         t = trio_open("a");
         CHECK_EQ_INT(length(t.free), most);
@@ -296,8 +296,9 @@ TEST(items_taken_out_of_batches) {
         for (unsigned round = 0; round < 6; round++) {
             NEED(shf_queue_pull_many(t.free, b, 0));
             uint32_t count = shf_batch_count(b);
-            const uint32_t first = shf_batch_numbers(b)[0];
-            for (unsigned i = 0; i < 5 && i < count; i++) {
+            REQUIRE(count > 5);
+            const uint32_t sixth = shf_batch_numbers(b)[5];
+            for (unsigned i = 0; i < 5; i++) {
                 uint32_t number = shf_batch_numbers(b)[0];
                 void *data = shf_batch_data(b, 0);
                 NEED(shf_batch_take(b, &taken[have]));
@@ -305,7 +306,7 @@ TEST(items_taken_out_of_batches) {
                 CHECK(shf_batch_count(b) == count - i - 1);
                 stamp(t.set, &taken[have], round * 100 + i), have++;
             }
-            CHECK(count <= 5 || shf_batch_numbers(b)[0] == (first + 5) % n || have > 5);
+            CHECK_EQ_INT(shf_batch_numbers(b)[0], sixth);
             CLEAN(t.set, count + have - 5);
             if (round == 3) {
                 shf_batch_free(b); /* those taken out stay held */
@@ -367,7 +368,7 @@ TEST(exchange_of_batches) {
     OK(shf_queue_exchange_many(t.b, b, t.a, 1));
     BATCH_IS(&t, b, 1, 1, n);
     struct trio u = trio_open("a");
-    CHECK(shf_queue_exchange_many(u.b, b, u.a, 1) == SHF_ERR_INVALID_ITEM && shf_batch_count(b) == 1);
+    CHECK(shf_queue_exchange_many(u.b, b, u.a, 1) < 0 && shf_batch_count(b) == 1); /* another handle's */
     CHECK_EQ_INT(length(t.b), 1);
     total_wrong++;
     shf_queue_set_close(u.set);
@@ -405,7 +406,6 @@ TEST(a_closed_handle_lets_its_items_go) {
         OK(shf_queue_drain(round ? t.b : t.a, t.free, NULL));
         CHECK_EQ_INT(length(t.free), n);
     }
-    CHECK_EQ_INT(stats_of(t.a).returned + stats_of(t.b).returned, 0); /* nobody was dead */
     shf_queue_set_close(t.set);
 }
 
