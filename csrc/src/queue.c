@@ -51,7 +51,8 @@
  *    D3 each entry of its hand, then, if lives[] says so, each word that names it: pushed home as in PUSH, `from` = the
  *       dead one's entry. Under the tail lock it is looked at again: first the entry, then [V2] lives[slot] are as they
  *       were. So of several that look after the same dead each item is brought home by one.
- *    D4 lives[slot]: CAS from its generation to 0
+ *    D4 the queues are looked at once more: one who did D3 too may have died in its last push, armed. Then lives[slot]: CAS
+ *       from its generation to 0
  *    A life begins to hold only after it has done D2-D4 for the one before it in its slot, if lives[slot] is not 0: a
  *    generation in lives[] is one life's, and hand and words of a slot are one life's. One who is late with D3 for the one
  *    before finds another lives[slot], or nothing at the entry.
@@ -78,6 +79,8 @@
  *                the hand is empty, and none of this life's entries is seen before it.
  *    V2 acquire  the fence between a look at an entry and one at lives[slot], pairs with V1: if lives[slot] is still the dead
  *                one's, the entry was.
+ *    V3 release, acquire  fences: behind A2, and between the look at an empty hand and one at new_tail: who sees the entries
+ *                emptied sees the push that emptied them armed.
  *    A ring entry is written again one round later. That its last reader is done is ordered without a look at head: among
  *    the cap >= N pushes from position p to p + cap some item comes twice, so it was pulled in between, at a position >= p;
  *    pulls are ordered by the head lock, so that pull came after the read of p, and its item came to the pusher by a chain

@@ -185,6 +185,21 @@ static int holds_some(struct late *l) {
     return any != 0;
 }
 
+/* One who brought the same things home may have died when the last entry was empty: a push is armed, and after D4 no life
+ * would tell of it. */
+static int finish_armed(struct late *l) {
+    shf_fence_acquire(); /* V3: the empty entries before new_tail */
+    for (uint32_t i = 0; i < l->queues; i++) {
+        struct shf_queue *q = &l->set->queues[i];
+        uint64_t n = shm_load_acquire(&q->shm->new_tail);
+        if (shm_load_acquire(&q->shm->tail) == n) continue;
+        int rc = shf__queue_lock_tail(q);
+        if (rc != SHF_OK) return rc;
+        shf__unlock(&q->shm->tail_word);
+    }
+    return SHF_OK;
+}
+
 /* D3 and D4, as far as the locks can be had. */
 static int bring_home(struct late *l, uint64_t patience) {
     uint64_t before = shf__registry_patience_ns;
@@ -194,7 +209,9 @@ static int bring_home(struct late *l, uint64_t patience) {
         rc = empty_hand(l);
         if (l->life & SHF_LIFE_WORDS) keep_first(&rc, empty_words(l));
     }
-    if (rc == SHF_OK && !holds_some(l)) { /* else: somebody writes there who should not */
+    int some = holds_some(l); /* then somebody writes there who should not */
+    if (rc == SHF_OK && !some) rc = finish_armed(l);
+    if (rc == SHF_OK && !some) {
         uint32_t life = l->life;
         shm_cas_acq_rel32(&l->set->lives[l->slot], &life, 0); /* D4 */
     }

@@ -172,7 +172,7 @@ static inline struct shf_wake commit_push(struct shf_queue *q, const uint32_t *n
     if (RECOVERY) {
         shm_store_relaxed32(&shm->from, from);
         shm_store_release(&shm->new_tail, tail + n); /* A2 */
-        shf_compiler_fence();
+        shf_fence_release();                         /* V3 */
         if (entries == NULL)
             for (uint32_t i = 0; i < n; i++) shm_store_relaxed32(&set->words[numbers[i]], 0);
         else if (n == 1) shm_store_relaxed32(entries, 0);

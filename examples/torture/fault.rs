@@ -11,6 +11,8 @@ pub(crate) enum Fault {
     Lost(String),
     /// A value is not whole, or not of its key.
     Torn(String),
+    /// What may be in one place only is in two.
+    Twice(String),
     /// Anything else that the model forbids.
     Wrong(String),
     /// No verdict: the torture itself could not go on.
@@ -22,6 +24,7 @@ pub(crate) enum Fault {
 pub(crate) struct Verdicts {
     pub(crate) lost: u64,
     pub(crate) torn: u64,
+    pub(crate) twice: u64,
     pub(crate) wrong: u64,
     pub(crate) failed: u64,
 }
@@ -31,6 +34,7 @@ impl Verdicts {
         match fault {
             Fault::Lost(_) => self.lost += 1,
             Fault::Torn(_) => self.torn += 1,
+            Fault::Twice(_) => self.twice += 1,
             Fault::Wrong(_) => self.wrong += 1,
             Fault::Failed(_) => self.failed += 1,
         }
@@ -39,12 +43,13 @@ impl Verdicts {
     pub(crate) fn add(&mut self, more: Verdicts) {
         self.lost += more.lost;
         self.torn += more.torn;
+        self.twice += more.twice;
         self.wrong += more.wrong;
         self.failed += more.failed;
     }
 
     pub(crate) fn none(self) -> bool {
-        self.lost + self.torn + self.wrong + self.failed == 0
+        self.lost + self.torn + self.twice + self.wrong + self.failed == 0
     }
 }
 
@@ -53,6 +58,7 @@ impl fmt::Display for Fault {
         match self {
             Fault::Lost(text) => write!(f, "lost: {text}"),
             Fault::Torn(text) => write!(f, "torn: {text}"),
+            Fault::Twice(text) => write!(f, "twice: {text}"),
             Fault::Wrong(text) => write!(f, "wrong: {text}"),
             Fault::Failed(error) => write!(f, "failed: {error}"),
         }
@@ -66,6 +72,7 @@ impl Fault {
         match kind {
             "lost" => Fault::Lost(text.into()),
             "torn" => Fault::Torn(text.into()),
+            "twice" => Fault::Twice(text.into()),
             "wrong" => Fault::Wrong(text.into()),
             _ => Fault::Failed(text.into()),
         }

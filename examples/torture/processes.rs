@@ -99,28 +99,30 @@ impl<W: Workers> Processes<W> {
         Ok(())
     }
 
-    /// One turn: replaces the dead, and kills or stops a process if it is time; else sleeps for a moment.
-    pub(crate) fn turn(&mut self, rate: u64, stops: bool) -> Result<(), AnyError> {
+    /// One turn: replaces the dead, and kills or stops a process if it is time; else sleeps for a moment. True: it killed.
+    pub(crate) fn turn(&mut self, rate: u64, stops: bool) -> Result<bool, AnyError> {
         let time = now();
         self.wake(if stops { time } else { u64::MAX })?;
         self.replace_the_dead()?;
         if time < self.next {
             std::thread::sleep(Duration::from_nanos((self.next - time).min(SECOND / 2000)));
-            return Ok(());
+            return Ok(false);
         }
         // What could not be done in time is not made up for in a burst.
         self.next = self.next.max(time.saturating_sub(SECOND / 20)) + self.random.below(2 * SECOND / rate);
         let slot = self.random.index(self.slots.len());
         if self.slots[slot].killed || self.slots[slot].until.is_some() {
-            return Ok(()); // one that is stopped shall mostly go on, and find what it left as it was
+            return Ok(false); // one that is stopped shall mostly go on, and find what it left as it was
         }
         if stops && self.random.one_in(2) {
-            self.stop(slot)
-        } else if self.workers.may_be_killed(slot) {
-            self.kill(slot)
-        } else {
-            Ok(())
+            self.stop(slot)?;
+            return Ok(false);
         }
+        let kill = self.workers.may_be_killed(slot);
+        if kill {
+            self.kill(slot)?;
+        }
+        Ok(kill)
     }
 
     fn pid(&self, slot: usize) -> Option<Pid> {
@@ -143,6 +145,15 @@ impl<W: Workers> Processes<W> {
         let Some(mut child) = self.slots[slot].child.take() else { return Ok(()) };
         let status = child.wait()?;
         self.reaped(slot, status)
+    }
+
+    /// Waits until all that were killed are dead.
+    pub(crate) fn reap_killed(&mut self) -> Result<(), AnyError> {
+        (0..self.slots.len())
+            .filter(|&slot| self.slots[slot].killed)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .try_for_each(|slot| self.reap(slot))
     }
 
     fn reaped(&mut self, slot: usize, status: ExitStatus) -> Result<(), AnyError> {
@@ -195,12 +206,12 @@ impl<W: Workers> Processes<W> {
     /// On a loaded machine it takes its time until a killed process is dead: others are killed meanwhile.
     fn replace_the_dead(&mut self) -> Result<(), AnyError> {
         for slot in 0..self.slots.len() {
-            let Some(child) = &mut self.slots[slot].child else { continue };
-            if let Some(status) = child.try_wait()? {
+            if let Some(child) = &mut self.slots[slot].child {
+                let Some(status) = child.try_wait()? else { continue };
                 self.slots[slot].child = None;
                 self.reaped(slot, status)?;
-                self.start(slot)?;
             }
+            self.start(slot)?;
         }
         Ok(())
     }
@@ -232,11 +243,7 @@ impl<W: Workers> Processes<W> {
                 self.kill(slot)?;
             }
         }
-        for slot in 0..self.slots.len() {
-            if self.slots[slot].killed {
-                self.reap(slot)?;
-            }
-        }
+        self.reap_killed()?;
         self.workers.set_halt(true)?;
         let deadline = now() + HANG;
         for slot in 0..self.slots.len() {
