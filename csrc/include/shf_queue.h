@@ -179,12 +179,12 @@ struct shf_queue_stats {
     uint64_t capacity;   /* = items of the set: a queue is never full */
     uint64_t pushed;     /* items that have come, since creation, those at creation included */
     uint64_t pulled;     /* items that have gone */
-    uint64_t returned;   /* of `pushed`: brought home from the dead */
+    uint64_t returned;   /* of `pushed`: brought home from the dead, and from handles that were closed */
     uint64_t recoveries; /* locks taken over from the dead */
 };
 SHF_API int shf_queue_stats(struct shf_queue *queue, struct shf_queue_stats *stats);
-/* Moves all items that lie in `from` now to the end of `to`: *moved (may be NULL) of them. In steps: a death leaves the
- * rest where they were. */
+/* Moves all items that lie in `from` now to the end of `to`: *moved (may be NULL) of them, set also with an error. In steps: a
+ * death leaves the rest where they were. */
 SHF_API int shf_queue_drain(struct shf_queue *from, struct shf_queue *to, uint64_t *moved);
 /* Brings the items of all queues, and those the dead held, to the first queue. Those that the living hold stay held. In
  * steps, beside others' pulls and pushes. */

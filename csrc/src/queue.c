@@ -293,7 +293,7 @@ static int attach(struct shf_region *r, const struct shf_queue_options *o, struc
         shf_queue_set_close(set);
         return rc;
     }
-    (void)shf__queue_sweep(set, 1); /* what cannot be repaired shows itself to who uses it */
+    (void)shf__queue_sweep(set, SHF_SWEEP_NOW); /* what cannot be repaired shows itself to who uses it */
     *result = set;
     return SHF_OK;
 }
@@ -559,7 +559,7 @@ struct shf_queue_set *shf_queue_set_of(const struct shf_queue *q) { return q != 
 
 int shf_queue_len(struct shf_queue *q, uint64_t *len) {
     SHF_CHECK_ARGS(q != NULL && len != NULL);
-    (void)shf__queue_sweep(q->set, 0); /* a queue that cannot be repaired shows itself to its users */
+    (void)shf__queue_sweep(q->set, SHF_SWEEP_DUE); /* a queue that cannot be repaired shows itself to its users */
     uint64_t head = shm_load_acquire(&q->shm->head), tail = shm_load_acquire(&q->shm->tail);
     *len = tail - head > q->set->items ? q->set->items : tail - head; /* others went on between the two looks */
     return SHF_OK;

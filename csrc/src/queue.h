@@ -178,9 +178,14 @@ static inline int shf__queue_is_empty(const struct shf_queue *q) {
 int shf__queue_ready_slow(struct shf_queue_set *set, uint32_t me);
 /* Marks this life as one that holds in the words; before the first such hold. */
 void shf__queue_use_words(struct shf_queue_set *set, uint32_t me);
-/* Brings home what the dead hold. Not `force`: if nobody did so for 20 ms. An error is that of a queue that could not be
- * repaired or whose lock is kept; what else could be done is done. */
-int shf__queue_sweep(struct shf_queue_set *set, int force);
+/* Brings home what the dead hold. An error is that of a queue that could not be repaired or whose lock is kept; what else could
+ * be done is done. */
+enum shf_sweep {
+    SHF_SWEEP_DUE,  /* if nobody did so for 20 ms */
+    SHF_SWEEP_NOW,
+    SHF_SWEEP_ASKED /* and with the handle's own deadline: for a caller who is told the error */
+};
+int shf__queue_sweep(struct shf_queue_set *set, enum shf_sweep when);
 /* Brings home what this handle itself holds; at its close. */
 void shf__queue_let_go(struct shf_queue_set *set);
 

@@ -9,7 +9,7 @@
  *            once for each life that has ever pulled and has not closed: 0.3 us. Of those that are alive two at a time are
  *            asked whether their process is over, though the kernel still holds their lock (it has gigabytes to take down):
  *            50 us each. Bringing home is O(places of a hand), with words in use O(items), once for each death.
- * WAITING    A sweep waits 20 ms at most for a queue that a stopped process keeps locked, then gives up, and nobody sweeps for
+ * WAITING    A sweep that nobody asked for waits 20 ms at most for a queue that a stopped process keeps locked, then gives up, and nobody sweeps for
  *            200 ms: a stopped process must not slow all pollers down. ready waits to the handle's deadline.
  */
 #include "queue.h"
@@ -271,19 +271,20 @@ void shf__queue_let_go(struct shf_queue_set *set) {
 /* ---- the dead ------------------------------------------------------------------------------------------- */
 
 /* 1 if it is this handle's turn. */
-static int is_due(struct shf_queue_set *set, int force, uint64_t now) {
+static int is_due(struct shf_queue_set *set, enum shf_sweep when, uint64_t now) {
     shf_au64 *swept = &set->shm->swept;
     uint64_t last = shm_load_relaxed(swept);
     /* Later than now: after a failure. Much later: another clock, or damage. */
     int wait = last > now ? last - now < 2 * AFTER_FAILURE_NS : now - last < EVERY_NS;
-    if (wait && !force) return 0;
+    if (wait && when == SHF_SWEEP_DUE) return 0;
     shf__crash_point();
-    return atomic_compare_exchange_strong_explicit(swept, &last, now, memory_order_relaxed, memory_order_relaxed) || force;
+    return atomic_compare_exchange_strong_explicit(swept, &last, now, memory_order_relaxed, memory_order_relaxed) ||
+           when != SHF_SWEEP_DUE;
 }
 
-int shf__queue_sweep(struct shf_queue_set *set, int force) {
+int shf__queue_sweep(struct shf_queue_set *set, enum shf_sweep when) {
     uint64_t now = os_now_coarse_ns();
-    if (set->region.read_only || !is_due(set, force, now)) return SHF_OK;
+    if (set->region.read_only || !is_due(set, when, now)) return SHF_OK;
     int count = shf__queue_know(set), rc = SHF_OK;
     if (count < 0) return count;
     uint32_t me = shf__registry_owner(&set->registry), asked = 0, turn = atomic_load_explicit(&set->over, memory_order_relaxed);
@@ -300,7 +301,7 @@ int shf__queue_sweep(struct shf_queue_set *set, int force) {
         if (!dead) continue;
         if ((count = shf__queue_know(set)) < 0) return count; /* after the verdict: all queues that it can have used */
         l.queues = (uint32_t)count;
-        int failed = bring_home(&l, PATIENCE_NS);
+        int failed = bring_home(&l, when == SHF_SWEEP_ASKED ? 0 : PATIENCE_NS);
         if (rc == SHF_OK) rc = failed;
         if (failed == SHF_ERR_TIMEOUT) break;
     }

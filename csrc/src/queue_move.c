@@ -271,7 +271,7 @@ static inline int64_t available(struct shf_queue *q, uint64_t head, uint32_t n) 
 
 /* The queue is empty: looks after the dead, if nobody did for a while. 1 if it is worth another look. */
 static SHF_COLD int look_again(struct shf_queue *q) {
-    (void)shf__queue_sweep(q->set, 0); /* a queue that cannot be repaired shows itself to its users */
+    (void)shf__queue_sweep(q->set, SHF_SWEEP_DUE); /* a queue that cannot be repaired shows itself to its users */
     return !shf__queue_is_empty(q);
 }
 

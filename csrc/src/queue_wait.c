@@ -101,7 +101,7 @@ static int wait_for(struct shf_queue *const *queues, uint32_t count, uint64_t ti
         shf__registry_patience_ns = before;
         if (rc == SHF_ERR_TIMEOUT && left(start, timeout, os_now_ns()) == 0) return SHF_NOT_FOUND; /* ours, not the lock's */
         if (rc < 0) return rc;
-        if (rc == 0 && first_with_items(queues, count) == count) (void)shf__queue_sweep(queues[0]->set, 0);
+        if (rc == 0 && first_with_items(queues, count) == count) (void)shf__queue_sweep(queues[0]->set, SHF_SWEEP_DUE);
     }
 }
 
