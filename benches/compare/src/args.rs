@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::queue::args::{QueueArgs, ServeQueueArgs};
+
 /// Measures shf beside its rivals, on the same keys, in one run.
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -16,9 +18,14 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Hash tables: shf, maps of one process, databases
     Table(TableArgs),
+    /// Queues: shf, rings and channels of one process, iceoryx2, sockets, a pipe
+    Queue(QueueArgs),
     /// Internal: hold one system and do what the standard input says
     #[command(hide = true)]
     Serve(ServeArgs),
+    /// Internal: be one side of a queue, or both, and do what the standard input says
+    #[command(hide = true)]
+    ServeQueue(ServeQueueArgs),
 }
 
 #[derive(Debug, clap::Args)]

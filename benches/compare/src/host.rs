@@ -1,8 +1,10 @@
 //! The servers as the controller sees them.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::AnyError;
 use crate::args::{self, Config, System, Workload};
@@ -10,16 +12,28 @@ use crate::machine;
 use crate::workloads::Job;
 
 /// One process.
-struct Remote {
+pub(crate) struct Remote {
     child: Child,
-    input: ChildStdin,
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
 impl Remote {
+    /// This program again, with these arguments. Returns when it has opened what it serves.
+    pub(crate) fn start(arguments: &[OsString]) -> Result<Self, AnyError> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().ok_or("no pipe")?);
+        let mut remote = Self { child, input, output };
+        remote.line()?;
+        Ok(remote)
+    }
+
     fn send(&mut self, command: &str) -> Result<(), AnyError> {
-        writeln!(self.input, "{command}")?;
-        Ok(self.input.flush()?)
+        let input = self.input.as_mut().ok_or("the server is being ended")?;
+        writeln!(input, "{command}")?;
+        Ok(input.flush()?)
     }
 
     fn line(&mut self) -> Result<String, AnyError> {
@@ -34,6 +48,19 @@ impl Remote {
         self.send(command)?;
         self.line()
     }
+
+    /// Lets it close what it has open: it ends when it hears no more.
+    pub(crate) fn end(mut self) -> Result<(), AnyError> {
+        self.input = None;
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(10) {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err("a server does not end".into())
+    }
 }
 
 impl Drop for Remote {
@@ -41,6 +68,28 @@ impl Drop for Remote {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Each server gets its job; all prepare, start at the same instant, and answer.
+pub(crate) fn together(servers: &mut [Remote], jobs: &[String]) -> Result<Vec<Vec<u64>>, AnyError> {
+    for (server, job) in servers.iter_mut().zip(jobs) {
+        server.send(&format!("job {job}"))?;
+    }
+    for server in servers.iter_mut() {
+        server.line()?;
+    }
+    // Long enough for all to hear it.
+    let start = machine::now() + 1_000_000;
+    for server in servers.iter_mut() {
+        server.send(&format!("start {start}"))?;
+    }
+    let mut answers = Vec::new();
+    for server in servers.iter_mut() {
+        let answer = server.line()?;
+        let numbers: Result<Vec<u64>, _> = answer.split(' ').map(str::parse).collect();
+        answers.push(numbers?);
+    }
+    Ok(answers)
 }
 
 /// What is measured: a system in one of its configurations.
@@ -100,24 +149,23 @@ impl Host {
         let mut host = Self { servers: Vec::new(), shared, folder: own };
         let groups: Vec<&[usize]> = if shared { cores.chunks(1).collect() } else { vec![cores] };
         for (i, group) in groups.into_iter().enumerate() {
-            let mut command = Command::new(std::env::current_exe()?);
-            command
-                .args(["serve", "--system", &args::name(unit.system), "--config", &args::name(unit.config)])
-                .arg("--folder")
-                .arg(host.folder.path())
-                .args(["--keys", &keys.to_string(), "--value-bytes", &value_bytes.to_string()])
-                .args(["--cores", &group.iter().map(usize::to_string).collect::<Vec<_>>().join(",")]);
+            let cores: Vec<String> = group.iter().map(usize::to_string).collect();
+            let mut arguments: Vec<OsString> =
+                ["serve", "--system", &args::name(unit.system), "--config", &args::name(unit.config)]
+                    .into_iter()
+                    .chain(["--keys", &keys.to_string(), "--value-bytes", &value_bytes.to_string()])
+                    .chain(["--cores", &cores.join(","), "--folder"])
+                    .map(OsString::from)
+                    .collect();
+            arguments.push(host.folder.path().into());
             if i == 0 {
-                command.arg("--create");
+                arguments.push("--create".into());
             }
             if huge_pages {
-                command.arg("--huge-pages");
+                arguments.push("--huge-pages".into());
             }
-            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-            let input = child.stdin.take().ok_or("no pipe")?;
-            let output = BufReader::new(child.stdout.take().ok_or("no pipe")?);
-            host.servers.push(Remote { child, input, output });
-            host.servers[i].line().map_err(|error| format!("{unit}: {error}"))?;
+            let server = Remote::start(&arguments).map_err(|error| format!("{unit}: {error}"))?;
+            host.servers.push(server);
         }
         Ok(host)
     }
@@ -134,25 +182,10 @@ impl Host {
         let servers = if self.shared { workers } else { 1 };
         let each = if self.shared { 1 } else { workers };
         let servers = self.servers.get_mut(..servers).ok_or("too few servers")?;
-        for (part, server) in servers.iter_mut().enumerate() {
-            let job = Job { workload, from, to, rounds, part, parts: workers, workers: each, salt };
-            server.send(&format!("job {}", job.line()))?;
-        }
-        for server in servers.iter_mut() {
-            server.line()?;
-        }
-        // Long enough for all to hear it.
-        let start = machine::now() + 1_000_000;
-        for server in servers.iter_mut() {
-            server.send(&format!("start {start}"))?;
-        }
-        let mut slowest = Vec::new();
-        for server in servers.iter_mut() {
-            let answer = server.line()?;
-            let numbers: Result<Vec<u64>, _> = answer.split(' ').map(str::parse).collect();
-            slowest = numbers?.max(slowest);
-        }
-        Ok(slowest)
+        let job = |part| Job { workload, from, to, rounds, part, parts: workers, workers: each, salt }.line();
+        let jobs: Vec<String> = (0..servers.len()).map(job).collect();
+        let answers = together(servers, &jobs)?;
+        Ok(answers.into_iter().max().unwrap_or_default())
     }
 
     /// Bytes of the files, if there are any.

@@ -32,6 +32,13 @@ pub(crate) fn own_memory(name: &str) -> u64 {
     kilobytes("/proc/self/status", name)
 }
 
+/// How often this thread has gone to sleep of its own accord.
+pub(crate) fn sleeps() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Bytes that the machine could still give, without swapping.
 pub(crate) fn available() -> u64 {
     kilobytes("/proc/meminfo", "MemAvailable")
@@ -50,7 +57,7 @@ pub(crate) fn free_in(folder: &Path) -> std::io::Result<u64> {
 }
 
 /// What belongs into the record beside the figures.
-pub(crate) fn describe() -> Map<String, Value> {
+pub(crate) fn describe(ours: &[&str]) -> Map<String, Value> {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let uname = rustix::system::uname();
@@ -65,7 +72,7 @@ pub(crate) fn describe() -> Map<String, Value> {
     map.insert("commit".into(), commit.into());
     map.insert("uncommitted_changes".into(), changed.into());
     map.insert("date".into(), date().into());
-    map.insert("versions".into(), versions());
+    map.insert("versions".into(), versions(ours));
     map
 }
 
@@ -100,8 +107,8 @@ fn date() -> String {
     format!("{:04}-{month:02}-{day:02}", year + z / 146_097 * 400 + carry)
 }
 
-/// Of everything that is measured, as Cargo.lock has it.
-fn versions() -> Value {
+/// Of what is measured, as Cargo.lock has it.
+fn versions(ours: &[&str]) -> Value {
     let mut map = Map::new();
     let lock = include_str!("../Cargo.lock");
     for package in lock.split("[[package]]") {
@@ -111,13 +118,14 @@ fn versions() -> Value {
         };
         let (Some(name), Some(version)) = (field("name"), field("version")) else { continue };
         // dashmap brings a hashbrown of its own, and there are several more.
-        let ours = ["shf", "dashmap", "papaya", "scc", "heed", "libmdbx", "redb", "mimalloc", "foldhash"];
-        if ours.contains(&name.as_str()) || (name == "hashbrown" && version.starts_with("0.17.")) {
+        if ours.contains(&name.as_str()) && (name != "hashbrown" || version.starts_with("0.17.")) {
             map.insert(name, version.into());
         }
     }
-    let lmdb = heed::lmdb_version();
-    map.insert("lmdb".into(), format!("{}.{}.{}", lmdb.major, lmdb.minor, lmdb.patch).into());
+    if ours.contains(&"heed") {
+        let lmdb = heed::lmdb_version();
+        map.insert("lmdb".into(), format!("{}.{}.{}", lmdb.major, lmdb.minor, lmdb.patch).into());
+    }
     map.insert("shf engine".into(), shf::version().into());
     json!(map)
 }

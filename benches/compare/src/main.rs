@@ -1,10 +1,12 @@
 //! shf and its rivals, measured on the same keys in one run: see README.md.
 mod args;
+mod folder;
 mod host;
 mod keys;
 mod machine;
 mod measure;
 mod plot;
+mod queue;
 mod report;
 mod room;
 mod server;
@@ -31,7 +33,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Table(table) => measure::table(&table),
+        Command::Queue(queue) => queue::measure(&queue),
         Command::Serve(serve) => server::run(&serve),
+        Command::ServeQueue(serve) => queue::server::run(&serve),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,9 +5,10 @@
 //! new processes with empty tables each time; those of the last pass stay for the reads, then for the changes.
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::args::{self, Dist, System, TableArgs, Workload};
+use crate::folder::Folder;
 use crate::host::{Host, Setting, Unit, Window};
 use crate::report::{Report, Subject};
 use crate::{AnyError, common, keys, machine, plot, room};
@@ -17,6 +18,10 @@ const PUTS: [Workload; 2] = [Workload::PutBatch, Workload::Put];
 const READS: [Workload; 6] =
     [Workload::Limit, Workload::Get, Workload::Absent, Workload::Batch, Workload::Uid, Workload::UidBatch];
 const CHANGES: [Workload; 2] = [Workload::Replace, Workload::Mix];
+
+/// What is measured here, as Cargo.lock names it.
+const OURS: [&str; 10] =
+    ["shf", "hashbrown", "dashmap", "papaya", "scc", "heed", "libmdbx", "redb", "mimalloc", "foldhash"];
 
 pub(crate) fn table(args: &TableArgs) -> Result<(), AnyError> {
     let cores = machine::cores();
@@ -38,7 +43,7 @@ pub(crate) fn table(args: &TableArgs) -> Result<(), AnyError> {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
 
-    let mut description = machine::describe();
+    let mut description = machine::describe(&OURS);
     description.insert("shf_in_huge_pages".into(), args.huge_pages.into());
     if args.json {
         println!("{}", serde_json::Value::Object(description.clone()));
@@ -64,7 +69,7 @@ pub(crate) fn table(args: &TableArgs) -> Result<(), AnyError> {
 }
 
 /// Text for people: on standard output, unless that is for machines.
-fn say(json: bool, text: &str) {
+pub(crate) fn say(json: bool, text: &str) {
     if json { eprintln!("{text}") } else { println!("{text}") }
 }
 
@@ -324,34 +329,6 @@ fn has_tail(args: &TableArgs, unit: Unit) -> bool {
     let left_out = unit.system.is_database() && !args.systems.contains(&unit.system);
     supports(unit, Workload::Tail, 1) && !left_out
 }
-
-/// The folder of a run. It goes with the run, with an error, and with Ctrl-C.
-struct Folder {
-    path: PathBuf,
-    _owner: tempfile::TempDir,
-}
-
-impl Folder {
-    fn new(parent: &Path) -> Result<Self, AnyError> {
-        let owner = tempfile::Builder::new().prefix("shf-compare-").tempdir_in(parent)?;
-        let path = owner.path().to_path_buf();
-        let mut current = CURRENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if current.is_none() {
-            ctrlc::set_handler(|| {
-                let current = CURRENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if let Some(path) = &*current {
-                    let _ = std::fs::remove_dir_all(path);
-                }
-                std::process::exit(130);
-            })?;
-        }
-        *current = Some(path.clone());
-        Ok(Self { path, _owner: owner })
-    }
-}
-
-/// What Ctrl-C has to remove.
-static CURRENT: std::sync::Mutex<Option<PathBuf>> = std::sync::Mutex::new(None);
 
 impl Dist {
     pub(crate) fn name(self) -> String {

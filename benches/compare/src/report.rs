@@ -51,7 +51,7 @@ pub(crate) const COLUMNS: [Workload; 9] = [
     Workload::Mix,
 ];
 
-fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = values.into_iter().collect();
     sorted.sort_unstable_by(f64::total_cmp);
     let n = sorted.len();
@@ -223,7 +223,7 @@ impl fmt::Display for Report {
                 }
             }
         }
-        targets::write(f, self)
+        targets::write(f, "targets (meant for 10 M random keys, 4+4)", targets::targets(self))
     }
 }
 
@@ -262,6 +262,6 @@ pub(crate) fn figure(value: f64) -> String {
     }
 }
 
-fn rounded(value: f64) -> Value {
+pub(crate) fn rounded(value: f64) -> Value {
     json!((value * 1e4).round() / 1e4)
 }

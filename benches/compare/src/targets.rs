@@ -6,14 +6,14 @@ use crate::args::{Config, System, Workload};
 use crate::host::Unit;
 use crate::report::{Report, figure};
 
-struct Target {
-    name: &'static str,
-    measured: Option<f64>,
-    floor: f64,
-    aim: f64,
-    unit: &'static str,
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
+    pub(crate) measured: Option<f64>,
+    pub(crate) floor: f64,
+    pub(crate) aim: f64,
+    pub(crate) unit: &'static str,
     /// The less the better.
-    at_most: bool,
+    pub(crate) at_most: bool,
 }
 
 const fn unit(system: System, config: Config) -> Unit {
@@ -29,7 +29,7 @@ const LMDB: Unit = unit(System::Lmdb, Config::Var);
 /// The maps that threads share.
 const MAPS: [System; 3] = [System::Dashmap, System::Papaya, System::Scc];
 
-fn targets(r: &Report) -> Vec<Target> {
+pub(crate) fn targets(r: &Report) -> Vec<Target> {
     use Workload::{Absent, Batch, Get, Put, PutBatch, Replace, Uid, UidBatch};
     let ratio = |(a, aw, an): (Unit, Workload, usize), (b, bw, bn): (Unit, Workload, usize)| {
         Some(r.rate(a, aw, an)? / r.rate(b, bw, bn)?)
@@ -131,18 +131,14 @@ impl Target {
     }
 }
 
-/// The table of targets, if anything of shf was measured. They are meant for 10 million random keys of 4+4 bytes.
-pub(crate) fn write(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
+/// The table of targets, if anything of them was measured.
+pub(crate) fn write(f: &mut fmt::Formatter<'_>, title: &str, targets: Vec<Target>) -> fmt::Result {
     let (targets, others): (Vec<Target>, Vec<Target>) =
-        targets(report).into_iter().partition(|target| target.measured.is_some());
+        targets.into_iter().partition(|target| target.measured.is_some());
     if targets.is_empty() {
         return Ok(());
     }
-    writeln!(
-        f,
-        "\n{:<54}{:>11}{:>9}{:>9}  verdict",
-        "targets (meant for 10 M random keys, 4+4)", "measured", "floor", "aim"
-    )?;
+    writeln!(f, "\n{title:<54}{:>11}{:>9}{:>9}  verdict", "measured", "floor", "aim")?;
     for target in targets {
         let with_unit = |value: f64| {
             format!("{}{}{}", figure(value), if target.unit == "x" { "" } else { " " }, target.unit)

@@ -69,7 +69,7 @@ pub(crate) struct Gate<'a> {
 
 impl Gate<'_> {
     /// Says that all is prepared, and returns at the instant that all workers start at, which it returns.
-    fn wait(&self) -> Result<u64, AnyError> {
+    pub(crate) fn wait(&self) -> Result<u64, AnyError> {
         self.ready.send(Ok(Vec::new()))?;
         let start = self.start.recv()?;
         while machine::now() < start {
