@@ -643,6 +643,8 @@ struct hostile_run {
     uint64_t edits; /* at most */
     int batches;
     uint64_t images; /* without SHF_IMAGES */
+    void (*make)(struct hostile_good *g, struct hostile_shape shape, uint64_t seed); /* NULL: tables */
+    int (*use)(int fd, int read_only, struct hostile_image *m, const struct hostile_good *g, int steps, int batches);
     struct hostile_good *good;
     uint64_t first;
 };
@@ -674,7 +676,8 @@ TEST_FN void hostile_one(const struct hostile_run *r, uint64_t n) {
     free(m.p);
     m.p = NULL, m.size = 0;
     int order = draw(&m, 8) == 0;
-    for (int round = 0; round < 2; round++) hostile_use(fd, round ^ order, &m, g, round ^ order ? 12 : 32, r->batches);
+    for (int round = 0; round < 2; round++)
+        (r->use ? r->use : hostile_use)(fd, round ^ order, &m, g, round ^ order ? 12 : 32, r->batches);
     close(fd);
 }
 TEST_FN void hostile_worker(void *arg) {
@@ -743,7 +746,7 @@ TEST_FN void hostile_images(struct hostile_run *r) {
     uint64_t crashes = 0, hangs = 0;
     hostile_begin();
     r->good = calloc(r->n, sizeof *r->good);
-    for (size_t i = 0; i < r->n; i++) hostile_make(&r->good[i], r->shapes[i], test_seed);
+    for (size_t i = 0; i < r->n; i++) (r->make ? r->make : hostile_make)(&r->good[i], r->shapes[i], test_seed);
     r->images = test_env("SHF_IMAGES", r->images);
     if (getenv("SHF_IMAGE")) {
         hostile_one(r, test_env("SHF_IMAGE", 0));
