@@ -113,8 +113,8 @@ struct shf_item {
 /* Takes the first item of the queue: SHF_OK, or SHF_NOT_FOUND if it is empty. Its bytes are as its last holder left
  * them. May return SHF_ERR_READ_ONLY, _TIMEOUT, _CORRUPT, _FORKED, _IO, _ADDRESS_SPACE; nothing was changed then. */
 SHF_API int shf_queue_pull(struct shf_queue *queue, struct shf_item *item);
-/* The same, waiting up to timeout_ns for an item; spins for some microseconds before it sleeps. SHF_NOT_FOUND: none came.
- * SHF_ERR_TIMEOUT: a stopped process kept the queue locked for all that time. */
+/* The same, waiting up to timeout_ns for an item; spins for some microseconds before it sleeps. SHF_NOT_FOUND: none came,
+ * or a stopped process kept the queue locked all that time. SHF_ERR_TIMEOUT: it did so for the handle's lock_timeout_ms. */
 SHF_API int shf_queue_pull_wait(struct shf_queue *queue, uint64_t timeout_ns, struct shf_item *item);
 /* Puts the item at the end of the queue, any of the same set, and wakes a sleeper. item->data = NULL then.
  * SHF_ERR_INVALID_ITEM: not held by this handle (pushed already, another set's, inherited by fork). After SHF_ERR_TIMEOUT

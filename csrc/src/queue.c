@@ -16,8 +16,9 @@
  *            positions are 64 bits and only grow: tail = pushed since creation, head = pulled.
  *
  * WHO WRITES WHAT
- *    head line, but head_word      the holder of head_word      (into, new_head, head, seen_tail)
- *    tail line, but tail_word      the holder of tail_word      (tail, new_tail, from, sleepers, wake, returned)
+ *    into, new_head, head, seen_tail              the holder of head_word
+ *    new_tail, from, sleepers, wake, returned     the holder of tail_word; and tail, which has a line of its own: pullers
+ *                                                 look at it while they wait (a third of a round trip less)
  *    ring entries [tail, ..)       the holder of tail_word
  *    a slot's hand, words          pull: 0 -> entry, under the head lock of the queue it comes from
  *                                  push: entry -> 0, under the tail lock of the queue it goes to

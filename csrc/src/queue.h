@@ -62,17 +62,16 @@ _Static_assert(offsetof(struct shf_shm_queue_set, any) == 192, "queue set");
 
 struct shf_shm_queue {
     shf_au64 name[8];      /*   0 zero-terminated; set lock, never changed */
-    /* tail line: all but tail_word written by the holder of tail_word */
+    /* line of the tail lock: all but tail_word written by its holder */
     shf_au32 tail_word;    /*  64 lock of who pushes */
     shf_au32 sleepers;     /*  68 SHF_SLEEPS_* */
-    shf_au64 tail;         /*  72 position of the next push */
-    shf_au64 new_tail;     /*  80 != tail: a push of the ring's entries [tail, new_tail) is armed */
-    shf_au32 from;         /*  88 where those items were held */
-    shf_au32 wake;         /*  92 futex of the sleepers; moves with each wake */
-    shf_au64 returned;     /*  96 items brought home from the dead */
-    shf_au32 tail_deaths;  /* 104 take-overs of tail_word */
-    uint32_t pad0[5];
-    /* head line: all but head_word written by the holder of head_word */
+    shf_au64 new_tail;     /*  72 != tail: a push of the ring's entries [tail, new_tail) is armed */
+    shf_au32 from;         /*  80 where those items were held */
+    shf_au32 wake;         /*  84 futex of the sleepers; moves with each wake */
+    shf_au64 returned;     /*  88 items brought home from the dead */
+    shf_au32 tail_deaths;  /*  96 take-overs of tail_word */
+    uint32_t pad0[7];
+    /* line of the head lock: all but head_word written by its holder */
     shf_au32 head_word;    /* 128 lock of who pulls */
     shf_au32 into;         /* 132 where the items of an armed pull are going to be held */
     shf_au64 head;         /* 136 position of the next pull */
@@ -80,13 +79,15 @@ struct shf_shm_queue {
     shf_au64 seen_tail;    /* 152 a tail that a puller has seen: saves a look at the other line */
     shf_au32 head_deaths;  /* 160 take-overs of head_word */
     uint32_t pad1[7];
-    shf_au32 ring;         /* 192 first page of the ring; set lock, never changed */
-    uint32_t pad2[15];
+    /* what pullers look at while they wait: a line of its own, so that they do not take the lock's away from who pushes */
+    shf_au64 tail;         /* 192 position of the next push; tail_word */
+    shf_au32 ring;         /* 200 first page of the ring; set lock, never changed */
+    uint32_t pad2[13];
 };
 _Static_assert(sizeof(struct shf_shm_queue) == 256, "queue");
 _Static_assert(offsetof(struct shf_shm_queue, tail_word) == 64, "queue");
 _Static_assert(offsetof(struct shf_shm_queue, head_word) == 128, "queue");
-_Static_assert(offsetof(struct shf_shm_queue, ring) == 192, "queue");
+_Static_assert(offsetof(struct shf_shm_queue, tail) == 192, "queue");
 #define SHF_SLEEPS_HERE 1u /* somebody sleeps on `wake` */
 #define SHF_SLEEPS_ANY 2u  /* somebody sleeps on the set's `any` */
 

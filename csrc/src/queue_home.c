@@ -30,8 +30,27 @@ struct late {
     int own;             /* the slot is this handle's: nobody needs to be asked about the life */
     int closing;         /* it is this handle's own life, which is in the middle of nothing */
     uint64_t asked;      /* when it was last known to be dead */
-    uint64_t kept[(SHF_QUEUES_MAX + 63) / 64]; /* homes whose lock could not be had */
+    struct kept *kept;
 };
+/* Queues whose lock could not be had: a stopped process costs a sweep its patience once, not for each of its items. */
+struct kept {
+    uint64_t bits[(SHF_QUEUES_MAX + 63) / 64];
+};
+
+static int lock_tail(struct late *l, uint32_t i) {
+    uint64_t bit = UINT64_C(1) << i % 64;
+    if (l->kept->bits[i / 64] & bit) return SHF_ERR_TIMEOUT;
+    int rc = shf__queue_lock_tail(&l->set->queues[i]);
+    if (rc != SHF_OK) l->kept->bits[i / 64] |= bit;
+    return rc;
+}
+static int lock_head(struct late *l, uint32_t i) {
+    uint64_t bit = UINT64_C(1) << i % 64;
+    if (l->kept->bits[i / 64] & bit) return SHF_ERR_TIMEOUT;
+    int rc = shf__queue_lock_head(&l->set->queues[i]);
+    if (rc != SHF_OK) l->kept->bits[i / 64] |= bit;
+    return rc;
+}
 
 static uint32_t owner_of(const struct late *l) { return SHF_OWNER(l->slot, l->life & SHF_GENERATION_MASK); }
 
@@ -70,11 +89,11 @@ static int pass_all(struct late *l) {
         struct shf_shm_queue *shm = q->shm;
         int rc = SHF_OK;
         if (!is_past(&shm->head_word, &shm->head, &shm->new_head, owner_of(l))) {
-            if ((rc = shf__queue_lock_head(q)) != SHF_OK) return rc;
+            if ((rc = lock_head(l, i)) != SHF_OK) return rc;
             shf__unlock(&shm->head_word);
         }
         if (!is_past(&shm->tail_word, &shm->tail, &shm->new_tail, owner_of(l))) {
-            if ((rc = shf__queue_lock_tail(q)) != SHF_OK) return rc;
+            if ((rc = lock_tail(l, i)) != SHF_OK) return rc;
             shf__unlock(&shm->tail_word);
         }
     }
@@ -89,12 +108,8 @@ static int bring(struct late *l, uint32_t home, const uint32_t *numbers, const u
     struct shf_wake wake = {0, 0, 0};
     unsigned char same[RUN];
     uint32_t brought = 0, sleepers = 0;
-    if (l->kept[home / 64] & UINT64_C(1) << home % 64) return SHF_OK;
-    int rc = shf__queue_lock_tail(q);
-    if (rc != SHF_OK) {
-        l->kept[home / 64] |= UINT64_C(1) << home % 64;
-        return rc;
-    }
+    int rc = lock_tail(l, home);
+    if (rc != SHF_OK) return rc;
     for (uint32_t i = 0; i < n; i++)
         same[i] = shm_load_relaxed32(holders != NULL ? holders + i : &l->set->words[numbers[i]]) == held[i];
     for (uint32_t i = 0, k; is_still(l) && i < n; i = k) {
@@ -115,7 +130,7 @@ static int bring(struct late *l, uint32_t home, const uint32_t *numbers, const u
 /* An entry that names no item or no queue: somebody has written over it. There is nothing to bring home. */
 static int forget(struct late *l, shf_au32 *holder, uint32_t held) {
     struct shf_queue *q = &l->set->queues[0];
-    int rc = shf__queue_lock_tail(q);
+    int rc = lock_tail(l, 0);
     if (rc != SHF_OK) return rc;
     if (shm_load_relaxed32(holder) == held && is_still(l)) shm_store_relaxed32(holder, 0);
     shf__unlock(&q->shm->tail_word);
@@ -193,7 +208,7 @@ static int finish_armed(struct late *l) {
         struct shf_queue *q = &l->set->queues[i];
         uint64_t n = shm_load_acquire(&q->shm->new_tail);
         if (shm_load_acquire(&q->shm->tail) == n) continue;
-        int rc = shf__queue_lock_tail(q);
+        int rc = lock_tail(l, i);
         if (rc != SHF_OK) return rc;
         shf__unlock(&q->shm->tail_word);
     }
@@ -232,11 +247,12 @@ int shf__queue_ready_slow(struct shf_queue_set *set, uint32_t me) {
     if (me == 0) me = shf__registry_owner_slow(&set->registry); /* records why */
     if (me == 0) return shf_last_error()->code;
     int count = shf__queue_know(set), rc = SHF_OK;
+    struct kept kept = {{0}};
     if (count < 0) return count;
     uint32_t slot = SHF_OWNER_SLOT(me);
     shf__queue_enter(set);
     if (atomic_load_explicit(&set->ready, memory_order_relaxed) != me) {
-        struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 1, 0, 0, {0}};
+        struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 1, 0, 0, &kept};
         if (l.life != 0) rc = bring_home(&l, 0);
         if (rc == SHF_OK) {
             for (uint32_t i = 0; i < sizeof set->used / sizeof set->used[0]; i++)
@@ -262,7 +278,8 @@ void shf__queue_use_words(struct shf_queue_set *set, uint32_t me) {
 void shf__queue_let_go(struct shf_queue_set *set) {
     uint32_t me = set->region.read_only ? 0 : shf__registry_own(&set->registry);
     if (me == 0 || me != atomic_load_explicit(&set->ready, memory_order_acquire)) return;
-    struct late l = {set, SHF_OWNER_SLOT(me), 0, atomic_load_explicit(&set->known, memory_order_acquire), 1, 1, 0, {0}};
+    struct kept kept = {{0}};
+    struct late l = {set, SHF_OWNER_SLOT(me), 0, atomic_load_explicit(&set->known, memory_order_acquire), 1, 1, 0, &kept};
     l.life = shm_load_acquire32(&set->lives[l.slot]);
     (void)bring_home(&l, CLOSE_PATIENCE_NS);
     atomic_store_explicit(&set->ready, 0, memory_order_relaxed);
@@ -286,11 +303,12 @@ int shf__queue_sweep(struct shf_queue_set *set, enum shf_sweep when) {
     uint64_t now = os_now_coarse_ns();
     if (set->region.read_only || !is_due(set, when, now)) return SHF_OK;
     int count = shf__queue_know(set), rc = SHF_OK;
+    struct kept kept = {{0}};
     if (count < 0) return count;
     uint32_t me = shf__registry_owner(&set->registry), asked = 0, turn = atomic_load_explicit(&set->over, memory_order_relaxed);
     for (uint32_t i = 1; i <= SHF_SLOT_COUNT; i++) {
         uint32_t slot = (turn + i) % SHF_SLOT_COUNT;
-        struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 0, 0, now, {0}};
+        struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 0, 0, now, &kept};
         if (l.life == 0 || owner_of(&l) == me) continue;
         int dead = shf__registry_is_dead(&set->registry, owner_of(&l));
         if (!dead && asked < OVER_AT_A_TIME) {
@@ -303,7 +321,6 @@ int shf__queue_sweep(struct shf_queue_set *set, enum shf_sweep when) {
         l.queues = (uint32_t)count;
         int failed = bring_home(&l, when == SHF_SWEEP_ASKED ? 0 : PATIENCE_NS);
         if (rc == SHF_OK) rc = failed;
-        if (failed == SHF_ERR_TIMEOUT) break;
     }
     if (rc != SHF_OK) shm_store_relaxed(&set->shm->swept, os_now_coarse_ns() + AFTER_FAILURE_NS);
     return rc;

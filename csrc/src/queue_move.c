@@ -293,7 +293,7 @@ static inline int pull_one(struct shf_queue *q, struct shf_item *item, uint32_t 
     }
     uint64_t head = shm_load_relaxed(&shm->head);
     int64_t n = available(q, head, 1);
-    uint32_t x = shm_load_relaxed32(&q->ring[head & set->mask]);
+    uint32_t x = SHF_LIKELY(n == 1) ? shm_load_relaxed32(&q->ring[head & set->mask]) : 0; /* an empty queue's is being written */
     if (SHF_UNLIKELY(n != 1 || x >= set->items ||
                      (place == SHF_IN_WORDS && shm_load_relaxed32(&set->words[x]) != 0))) {
         place_give(set, place);

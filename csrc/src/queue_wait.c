@@ -35,6 +35,7 @@ struct shf_waker {
     uint64_t process;
     shf_au32 state; /* private memory */
     _Atomic int stop;
+    struct shf_waker *inherited; /* the parent's, which has no thread here; freed with this one, as others may look at it */
 };
 enum { SIGNALLED = 0, ARMED = 1, CHANGING = 2 };
 
@@ -118,30 +119,32 @@ static int pull(const struct pull *p) {
 
 /* Neither the wait nor a lock that a stopped process keeps takes longer than the timeout (and LOCK_LEAST_NS). */
 static int pull_wait(const struct pull *p, uint64_t timeout) {
-    uint64_t start = os_now_ns(), before = shf__registry_patience_ns;
+    uint64_t before = shf__registry_patience_ns, start = 0;
     int rc;
-    for (;;) {
-        uint64_t rest = left(start, timeout, os_now_ns());
+    for (uint64_t rest = timeout;; rest = left(start, timeout, os_now_ns())) {
+        uint64_t patience = rest > LOCK_LEAST_NS ? rest : LOCK_LEAST_NS;
         uint32_t which;
-        if (before == 0 && rest != SHF_WAIT_FOREVER) shf__registry_patience_ns = rest > LOCK_LEAST_NS ? rest : LOCK_LEAST_NS;
+        if (before == 0 && rest != SHF_WAIT_FOREVER) shf__registry_patience_ns = patience;
         rc = pull(p);
         shf__registry_patience_ns = before;
-        if (rc != SHF_NOT_FOUND) return rc;
+        if (rc == SHF_ERR_TIMEOUT && patience < p->queue->set->registry.lock_timeout_ns) return SHF_NOT_FOUND; /* ours is over */
+        if (SHF_LIKELY(rc != SHF_NOT_FOUND)) return rc;
+        if (start == 0) start = os_now_ns();
         rc = wait_for(&p->queue, 1, left(start, timeout, os_now_ns()), &which, NULL);
         if (rc != SHF_OK) return rc;
     }
 }
 
 int shf_queue_pull_wait(struct shf_queue *q, uint64_t timeout_ns, struct shf_item *item) {
-    int rc = shf_queue_pull(q, item);
     struct pull p = {q, item, NULL, 0};
-    return rc != SHF_NOT_FOUND || timeout_ns == 0 ? rc : pull_wait(&p, timeout_ns);
+    SHF_CHECK_ARGS(q != NULL && item != NULL);
+    return timeout_ns == 0 ? pull(&p) : pull_wait(&p, timeout_ns);
 }
 
 int shf_queue_pull_many_wait(struct shf_queue *q, struct shf_batch *batch, uint32_t n, uint64_t timeout_ns) {
-    int rc = shf_queue_pull_many(q, batch, n);
     struct pull p = {q, NULL, batch, n};
-    return rc != SHF_NOT_FOUND || timeout_ns == 0 ? rc : pull_wait(&p, timeout_ns);
+    SHF_CHECK_ARGS(q != NULL && batch != NULL);
+    return timeout_ns == 0 ? pull(&p) : pull_wait(&p, timeout_ns);
 }
 
 int shf_queue_wait_any(struct shf_queue *const *queues, uint32_t count, uint64_t timeout_ns, uint32_t *which) {
@@ -208,6 +211,7 @@ static int waker_new(struct shf_queue *q, struct shf_waker **waker) {
     if (w == NULL) return shf__fail(SHF_ERR_NO_MEMORY, ENOMEM, "queue: wait_fd", path, "%s: no memory for a descriptor's thread", path);
     w->queue = q;
     w->process = shf__registry_process(&q->set->registry);
+    w->inherited = atomic_load_explicit(&q->waker, memory_order_relaxed);
     atomic_init(&w->state, ARMED);
     w->fd = os_event();
     int rc = w->fd < 0 ? w->fd : os_thread_start(&w->thread, feed, w);
@@ -226,16 +230,10 @@ int shf_queue_wait_fd(struct shf_queue *q, int *fd) {
         return shf_last_error()->code; /* read-only: cannot register as a sleeper */
     int rc = SHF_OK;
     shf__queue_enter(q->set);
-    struct shf_waker *w = waker_of(q), *old = atomic_load_explicit(&q->waker, memory_order_relaxed);
+    struct shf_waker *w = waker_of(q);
     if (w == NULL) {
         rc = waker_new(q, &w);
-        if (rc == SHF_OK) {
-            atomic_store_explicit(&q->waker, w, memory_order_release);
-            if (old != NULL) { /* the parent's: here it has no thread */
-                (void)os_close(old->fd);
-                free(old);
-            }
-        }
+        if (rc == SHF_OK) atomic_store_explicit(&q->waker, w, memory_order_release);
     }
     shf__queue_leave(q->set);
     if (rc == SHF_OK) *fd = w->fd;
@@ -254,9 +252,12 @@ void shf__queue_stop_wakers(struct shf_queue_set *set) {
     }
     for (uint32_t i = 0; i < known; i++) {
         struct shf_waker *w = atomic_load_explicit(&set->queues[i].waker, memory_order_relaxed);
-        if (w == NULL) continue;
-        if (waker_of(&set->queues[i]) == w) os_thread_join(&w->thread);
-        (void)os_close(w->fd);
-        free(w);
+        if (w != NULL && waker_of(&set->queues[i]) == w) os_thread_join(&w->thread);
+        while (w != NULL) {
+            struct shf_waker *inherited = w->inherited;
+            (void)os_close(w->fd);
+            free(w);
+            w = inherited;
+        }
     }
 }
