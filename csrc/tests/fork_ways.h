@@ -23,6 +23,7 @@ static pid_t fork_by(enum how how, shf_au32 *ready) {
         atomic_store(ready, 1); /* vfork returns after the exec */
         break;
     }
+    if (pid < 0) _exit(1); /* what it gives will be killed: never -1 */
     return pid;
 }
 

@@ -93,7 +93,7 @@ TEST(children_that_never_use_a_handle_keep_no_life_going) {
         pid_t pid = fork_child(open_and_fork, NULL);
         CHECK_EQ_INT(wait_child(pid, 60000), CHILD_KILLED(SIGKILL));
         uint32_t lives = 0;
-        for (int wait = 0; wait < 100; wait++) { /* a child that was just being made has not closed its copies yet */
+        for (int wait = 0; wait < HANG_MS / 50; wait++) { /* a child that was just being made has not closed its copies yet */
             lives = shf__registry_count(&t->registry);
             if (lives == 1) break;
             usleep(50000);
