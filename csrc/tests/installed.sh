@@ -21,15 +21,49 @@ int main(void) {
     struct shf_bytes absent = {SHF_ABSENT, 0}, one = {"1", 1}; /* a symbol of data too */
     if (shf_table_cas(t, "new", 3, &absent, &one, NULL, 0, NULL) != SHF_OK) return 5;
     shf_table_close(t);
+    const char *const names[] = {"free", "work"};
+    struct shf_queue_options o = SHF_QUEUE_OPTIONS_INIT;
+    struct shf_queue_set *set = NULL;
+    struct shf_queue *empty = NULL, *work = NULL;
+    struct shf_item item;
+    o.items = 10, o.item_size = 100, o.queue_count = 2, o.queues = names;
+    if (shf_queue_set_anonymous("consumer", &o, &set) != SHF_OK) return puts(shf_last_error()->message), 6;
+    if (shf_queue_find(set, "free", &empty) != SHF_OK || shf_queue_find(set, "work", &work) != SHF_OK) return 7;
+    if (shf_queue_pull(empty, &item) != SHF_OK) return 8;
+    memcpy(item.data, "job", 4);
+    if (shf_queue_push(work, &item) != SHF_OK || shf_queue_pull_wait(work, SHF_WAIT_FOREVER, &item) != SHF_OK) return 9;
+    if (strcmp(item.data, "job") != 0 || shf_item_return(set, &item) != SHF_OK) return 10;
+    shf_queue_set_close(set);
     return 0;
 }
 END
 cat >"$dir/consumer.cpp" <<'END'
+#include <cstring>
+#include <shf.h>
 #include <shf.hpp>
+static int queues() { /* the C calls */
+    const char *const names[] = {"free", "work"};
+    shf_queue_options o = SHF_QUEUE_OPTIONS_INIT;
+    shf_queue_set *set = nullptr;
+    shf_queue *empty = nullptr, *work = nullptr;
+    shf_batch *batch = nullptr;
+    o.items = 10, o.item_size = 100, o.queue_count = 2, o.queues = names;
+    if (shf_queue_set_anonymous("consumer", &o, &set) != SHF_OK) return 2;
+    if (shf_queue_find(set, "free", &empty) != SHF_OK || shf_queue_find(set, "work", &work) != SHF_OK) return 3;
+    if (shf_batch_new(set, 4, &batch) != SHF_OK || shf_queue_pull_many(empty, batch, 0) != SHF_OK) return 4;
+    std::memcpy(shf_batch_data(batch, 3), "job", 4);
+    if (shf_queue_push_many(work, batch) != SHF_OK || shf_queue_pull_many(work, batch, 0) != SHF_OK) return 5;
+    const uint32_t *numbers = shf_batch_numbers(batch);
+    auto *data = static_cast<char *>(shf_queue_set_data(set)) + numbers[3] * shf_queue_set_stride(set);
+    if (shf_batch_count(batch) != 4 || std::strcmp(data, "job") != 0) return 6;
+    shf_batch_free(batch);
+    shf_queue_set_close(set);
+    return 0;
+}
 int main() {
     auto t = shf::table::anonymous("consumer");
     t.put("key", "value");
-    return t.get("key") == "value" ? 0 : 1;
+    return t.get("key") == "value" ? queues() : 1;
 }
 END
 if command -v pkg-config >/dev/null; then
