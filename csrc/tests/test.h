@@ -146,14 +146,14 @@ TEST_FN int test_threads_only(void) { return test_env("SHF_THREADS_ONLY", 0) != 
  * It tries for HANG_MS / 2. Where what is wrong is in time by luck now and then, more than half of five tries must be:
  *     struct tries t = {0};
  *     MOSTLY(t) t.kept += try_it() < 50;
- *     CHECK(MOST(t)); */
+ *     CHECK(MOST_KEPT(t)); */
 #define UNTIL(kept)                                                                                                    \
     for (uint64_t until_ = test_now_ns() + HANG_MS * UINT64_C(500000); !(kept) && test_now_ns() < until_;)
 struct tries {
     unsigned kept, all;
 };
-#define MOST(t) ((t).all >= 5 && 2 * (t).kept > (t).all)
-#define MOSTLY(t) for (; !MOST(t) && (t).all < 25; (t).all++)
+#define MOST_KEPT(t) ((t).all >= 5 && 2 * (t).kept > (t).all)
+#define MOSTLY(t) for (; !MOST_KEPT(t) && (t).all < 25; (t).all++)
 
 /* ---- files ---- */
 TEST_FN void test_empty_dir(void) {

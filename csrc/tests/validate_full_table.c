@@ -163,11 +163,14 @@ static int small_disk(void) {
     return 1;
 }
 
+static int enough_seen(void) {
+    return atomic_load(&counts->found) > 0 && (SMALL || atomic_load(&counts->refused) > 0);
+}
 static void crowd(void *unused) {
     struct shf_table_options o = SHF_TABLE_OPTIONS_INIT;
     struct shf_table *t = NULL, *other = NULL;
     pid_t writers[WRITERS], readers[READERS];
-    uint64_t end = test_now_ns() + test_env("SHF_SECONDS", 2) * 1000000000u;
+    uint64_t start = test_now_ns(), end = start + test_env("SHF_SECONDS", 2) * 1000000000u;
     (void)unused;
     if (!small_disk()) return;
     if (fixed) o.fixed_key = o.fixed_value = 8;
@@ -178,7 +181,9 @@ static void crowd(void *unused) {
     }
     for (unsigned i = 0; i < WRITERS; i++) writers[i] = fork_child(write_all, (void *)(uintptr_t)i);
     for (unsigned i = 0; i < READERS; i++) readers[i] = fork_child(read_all, (void *)(uintptr_t)i);
-    for (unsigned round = 0; test_now_ns() < end && *test_failures == 0; round++) {
+    for (unsigned round = 0; *test_failures == 0; round++) {
+        uint64_t now = test_now_ns();
+        if (now >= end && (enough_seen() || now >= start + HANG_MS * UINT64_C(1000000))) break;
         unsigned victim = (unsigned)(test_rng() % WRITERS);
         usleep((useconds_t)(2000 + test_rng() % 20000));
         if (round % 8 == 0) take_space();
@@ -244,7 +249,7 @@ static void crowd(void *unused) {
         (unsigned long long)atomic_load(&counts->reads), on_ext4 ? "ext4 of 4 MB" : "tmpfs of 2 MB",
         fixed ? ", fixed lengths" : "", (unsigned long long)atomic_load(&counts->refused),
         (unsigned long long)atomic_load(&counts->kills), (unsigned long long)atomic_load(&counts->foreign_files));
-    CHECK(atomic_load(&counts->found) > 0 && (SMALL || atomic_load(&counts->refused) > 0));
+    CHECK(enough_seen());
 }
 
 static void on_a_full_disk(int of_fixed, int ext4) {
