@@ -30,7 +30,7 @@ struct run {
     enum situation in;
 };
 
-static int no_tmpfile; /* the test's calls to os_tmpfile shall fail: private names are used */
+static int no_tmpfile; /* see faults_model.h */
 static unsigned char big[1 << 20], out[1 << 20], out_key[64];
 
 static size_t key_bytes(int fixed, uint32_t i, unsigned char key[24]) {

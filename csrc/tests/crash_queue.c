@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * crash_queue.c - a process dies at every store of every call on a queue set, another one in the repair, a third one after it
+ * crash_queue.c - a process dies at every store of every call on a queue set, another one in the repair, then a third
  *
  * SCENARIO   A prepared file, steps that are taken first (`warm`), steps in which somebody dies (`step`). For k = 1, 2,
  *            ... a child opens the file, takes the steps and is killed just before its k-th shared store, until it
@@ -293,7 +293,7 @@ static int loose_in(const struct state *s, uint32_t q) {
     for (uint32_t i = 0; i < SET_ITEMS; i++) n += s->who[i] == LOOSE && s->home[i] == q;
     return n;
 }
-/* A pull of up to `most` that did not come back: none of them, or all there were. With loose ones it is not known how many
+/* A pull of up to `most` that did not come back: none of them, or all there were. With loose ones nobody knows how many
  * of the others there were among them. */
 static void may_go_out(const struct state *s, uint32_t q, uint32_t most, int actor) {
     uint32_t all = most < s->n[q] ? most : s->n[q];
@@ -470,7 +470,7 @@ static void begin(void) {
     memset(&S, 0, sizeof S);
     S.touch = 1, S.hands = 5;
 }
-/* 16 items in `free`, 12 in `a`, 12 in `b`, none in `c`. The tails of `a` and `b` and the head of `a` cross the ring's end
+/* 16 items in `free`, 12 in `a`, 12 in `b`, none in `c`. The tails of `a` and `b` and the head of `a` cross the end
  * with the next few items. */
 static void prepare(void) {
     const char *path = temp_path("prep");
@@ -1068,7 +1068,6 @@ static int stopped(uint64_t at, int is_attached, int kill_it, uint64_t killed_at
     } else {
         CHECK(WIFSTOPPED(status));
         stops++;
-        /* What it did before, it did; what it is in the middle of is not known, and pulls from loose queues are checked later. */
         int rc = SHF_OK;
         if (killed_at != 0) {
             struct process other = {.path = path, .who = THIRD_CHILD, .at = killed_at, .way = BY_RECOVER};

@@ -24,88 +24,10 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
-/* ---- the faults ---- */
-
-static struct {
-    uint64_t at, calls, hits; /* at: the call that fails; 0: none does */
-    int all, variant, error;
-    char name[32];
-} fault;
-static uint64_t quiet(void) {
-    uint64_t at = fault.at;
-    fault.at = 0;
-    return at;
-}
-static void loud(uint64_t at) { fault.at = at; }
+#define FAULTS_HEADER "shf.h"
+#include "faults_model.h"
 
 #include "acts.h"
-
-static const struct call {
-    const char *name;
-    int number[3];
-} system_calls[] = {
-    {"os_open", {EMFILE, EACCES, ENOENT}},
-    {"os_open_fd", {ENOENT, EMFILE, EACCES}},
-    {"os_close", {EIO, EINTR, EDQUOT}},
-    {"os_dup", {EMFILE, EINVAL, EMFILE}},
-    {"os_fd_flags", {EINVAL, ENOMEM, EINVAL}},
-    {"os_fd_path", {ENOENT, EACCES, ENOMEM}},
-    {"os_fstat", {EIO, ENOMEM, EACCES}},
-    {"os_stat", {ENOENT, EACCES, EIO}},
-    {"os_fs_type", {EIO, ENOSYS, ENOMEM}},
-    {"os_fallocate", {ENOSPC, EDQUOT, EIO}},
-    {"os_ftruncate", {EPERM, EFBIG, EIO}},
-    {"os_tmpfile", {EOPNOTSUPP, ENOSPC, EMFILE}},
-    {"os_link_fd", {EEXIST, ENOENT, EPERM}},
-    {"os_rename_noreplace", {EEXIST, EINVAL, EIO}},
-    {"os_unlink", {EACCES, EBUSY, EROFS}},
-    {"os_fchmod", {EPERM, EROFS, EIO}},
-    {"os_pread", {EIO, ENOMEM, EIO}},
-    {"os_memfd", {EMFILE, ENOMEM, ENOSYS}},
-    {"os_seal", {EPERM, EBUSY, EINVAL}},
-    {"os_seals", {EINVAL, EINVAL, EINVAL}},
-    {"os_map", {ENOMEM, EAGAIN, ENODEV}},
-    {"os_unmap", {EINVAL, ENOMEM, EINVAL}},
-    {"os_populate_write", {EFAULT, EINVAL, ENOMEM}},
-    {"os_collapse", {EINVAL, ENOMEM, EAGAIN}},
-    {"os_msync", {EIO, ENOMEM, EBUSY}},
-    {"os_fsync", {EIO, ENOSPC, EINTR}},
-    {"os_wipe_on_fork_word", {ENOMEM, EINVAL, ENOSYS}},
-    {"os_ofd_lock", {EAGAIN, EINVAL, ENOLCK}},
-    {"os_ofd_unlock", {EINVAL, ENOLCK, EINVAL}},
-    {"os_ofd_probe", {EINVAL, ENOMEM, ENOLCK}},
-    {"os_futex_wait", {EAGAIN, EINVAL, ETIMEDOUT}},
-    {"os_futex_wake", {EFAULT, EINVAL, ENOSYS}},
-    {"os_random", {EAGAIN, ENOSYS, EIO}},
-    {"os_boot_id", {EMFILE, ENOENT, EACCES}},
-    {"os_pid_namespace", {ENOENT, EACCES, EMFILE}},
-    {"os_process_start", {ENOENT, EACCES, EMFILE}},
-    {"os_process_is_over", {ENOENT, EACCES, EMFILE}},
-    {"os_at_fork", {ENOMEM, ENOMEM, ENOMEM}},
-};
-#define SYSTEM_CALLS (sizeof system_calls / sizeof *system_calls)
-
-static uint64_t *failed; /* by number of the call; shared with children */
-static int whole_run;
-
-int shf__os_fault(const char *call) {
-    if (!fault.at) return 0;
-    if (no_tmpfile && strcmp(call, "os_tmpfile") == 0) return EOPNOTSUPP;
-    uint64_t n = ++fault.calls;
-    /* registry.c closes a descriptor only when fstat says that it still is its own: without fstat it must leak */
-    if (fault.all && n > fault.at && strcmp(call, "os_fstat") == 0) return 0;
-    if (n != fault.at && !(fault.all && n > fault.at)) return 0;
-    for (size_t i = 0; i < SYSTEM_CALLS; i++)
-        if (strcmp(call, system_calls[i].name) == 0) {
-            int error = system_calls[i].number[fault.variant];
-            if (n == fault.at) snprintf(fault.name, sizeof fault.name, "%s", call), fault.error = error;
-            fault.hits++;
-            __atomic_add_fetch(&failed[i], 1, __ATOMIC_RELAXED);
-            return error;
-        }
-    FAIL("no errno is known for %s", call);
-    return 0;
-}
 
 /* ---- the file and its images ---- */
 
@@ -255,22 +177,6 @@ static void build(int fixed) {
 }
 
 /* ---- one run ---- */
-
-static int open_files(void) {
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    while (d && readdir(d)) n++;
-    if (d) closedir(d);
-    return n;
-}
-static int mappings(void) {
-    static char line[4096];
-    int n = 0;
-    FILE *f = fopen("/proc/self/maps", "r");
-    while (f && fgets(line, sizeof line, f)) n += strstr(line, test_dir) != NULL || strstr(line, "memfd:") != NULL;
-    if (f) fclose(f);
-    return n;
-}
 
 static struct { uint64_t runs, errors; } * total; /* shared with children */
 
@@ -462,42 +368,10 @@ static void play_all(enum situation in) {
 
 /* ---- tests ---- */
 
-/* The header itself, whatever the folder of the test: what it declares is acted upon, and nothing else. */
-__asm__(".pushsection .rodata\n"
-        "header_text: .incbin \"shf.h\"\n"
-        ".byte 0\n"
-        ".popsection");
-extern const char header_text[];
-
-static int names(const char *list, const char *name, size_t n) {
-    for (const char *at = list; (at = strstr(at, name)) != NULL; at++)
-        if ((at == list || at[-1] == ' ') && (at[n] == ' ' || at[n] == 0)) return 1;
-    return 0;
-}
 TEST(every_public_function_has_an_act) {
-    unsigned declared = 0, listed = 0;
-    for (const char *at = header_text; (at = strstr(at, "\nSHF_API ")) != NULL;) {
-        char name[64];
-        const char *end = strpbrk(++at, "([");
-        REQUIRE(end != NULL);
-        const char *start = end;
-        while (start[-1] != ' ' && start[-1] != '*') start--;
-        size_t n = (size_t)(end - start);
-        REQUIRE(n < sizeof name);
-        snprintf(name, sizeof name, "%.*s", (int)n, start);
-        if (*end == '[') continue; /* shf_absent */
-        int found = 0;
-        for (size_t i = 0; i < ACTS; i++) found |= names(acts[i].functions, name, n);
-        if (!found) FAIL("no act calls %s", name);
-        declared++;
-    }
-    for (size_t i = 0; i < ACTS; i++)
-        for (const char *at = acts[i].functions; at != NULL; at = strchr(at, ' ') ? strchr(at, ' ') + 1 : NULL) {
-            int again = 0;
-            for (size_t j = 0; j < i; j++) again |= names(acts[j].functions, at, strcspn(at, " "));
-            listed += !again;
-        }
-    CHECK_EQ_INT(listed, declared);
+    const char *lists[ACTS];
+    for (size_t i = 0; i < ACTS; i++) lists[i] = acts[i].functions;
+    unsigned declared = acts_cover_the_header(lists, ACTS);
     CHECK(declared > 40);
     printf("# %u functions in shf.h, %zu acts\n", declared, ACTS);
 }
@@ -533,7 +407,7 @@ TEST(system_calls_that_failed) {
     unsigned kinds = 0;
     for (size_t i = 0; i < SYSTEM_CALLS; i++) {
         kinds += failed[i] != 0;
-        if (failed[i] == 0 && whole_run && !TEST_SANITIZED) FAIL("%s has never failed", system_calls[i].name);
+        if (failed[i] == 0 && !system_calls[i].of_queues && whole_run && !TEST_SANITIZED) FAIL("%s has never failed", system_calls[i].name);
     }
     printf("# total: %llu runs of %zu acts of all public functions with failing system calls, %u kinds of them; %llu "
            "errors, "

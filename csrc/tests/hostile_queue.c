@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * hostile_queue.c - damaged files of queue sets: an error or success, never a crash, a hang, a store outside of the items
+ * hostile_queue.c - damaged queue sets: an error or success, never a crash, a hang, a store outside of the items
  *
  * SHF_IMAGES (3,000) edited ones, each opened to write and read-only, all calls made; hostile_model.h says how. Then
  * damage of each kind by name: the call that meets it, or check, says SHF_ERR_CORRUPT. Then somebody who writes the
@@ -115,7 +115,7 @@ static const struct {
                NAMED(ring_is_the_header)};
 #define DAMAGES (sizeof damages / sizeof *damages)
 
-/* Opening it, a pull and a push of each queue, check: one of them says CORRUPT. The holders live: nobody brings home what was
+/* Opening it, or check, says CORRUPT. The holders live: nobody brings home what was
  * damaged before check has seen it. */
 static int finds(struct shf_queue_set *s) {
     struct shf_queue_report report = {.size = sizeof report};

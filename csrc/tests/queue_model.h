@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * queue_model.h - what the tests of deaths, faults and damage in queue sets share: items that know their bytes, and a census
+ * queue_model.h - what the tests of deaths and faults in queue sets share: items that know their bytes, and a census
  *
  * CONTENT    An item's bytes tell its number and how often they were written, and all else follows from the two.
  * CENSUS     Reads rings, hands, lives and words as they lie in the file, without any call of the engine: each item is
@@ -96,7 +96,7 @@ TEST_FN void census_place(uint8_t *seen, uint32_t item, const char *where, uint3
         FAIL("item %u is in two places, one is %s %u", item, where, i);
     }
 }
-/* Nobody is in a call; who has died in one was looked after. (A lock of a dead one who held no item may still name it.) */
+/* Nobody is in a call; who died in one was looked after. (A lock of a dead one who held nothing may still name it.) */
 TEST_FN void census_take(struct shf_queue_set *s, struct census *c) {
     uint8_t seen[SET_ITEMS] = {0};
     memset(c, 0, sizeof *c);
