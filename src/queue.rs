@@ -129,10 +129,12 @@ impl Queue {
         Ok(self.raw.pull()?.map(Item::from_raw))
     }
 
-    /// The same, waiting for an item; `None`: none came for that long. [`Duration::MAX`] waits for ever.
+    /// The same, waiting for an item; `None`: none came for that long, or a stopped process kept the queue locked all that
+    /// time. [`Duration::MAX`] waits for ever.
     ///
     /// # Errors
-    /// See [above](Queue#errors-of-all-calls).
+    /// See [above](Queue#errors-of-all-calls): [`Error::Timeout`](crate::Error::Timeout) if a stopped process keeps the
+    /// queue locked for [`QueueOptions::lock_timeout`].
     ///
     /// # Cost
     /// Spins for some microseconds, then sleeps in the kernel until a push wakes it. While it sleeps it looks after the

@@ -110,7 +110,7 @@ pub struct QueueStats {
     pub pushed: u64,
     /// Items that have gone.
     pub pulled: u64,
-    /// Of `pushed`: items that were brought home from dead processes.
+    /// Of `pushed`: items that were brought home from dead processes, and from handles that closed while they held them.
     pub returned: u64,
     /// Locks of this queue taken over from dead processes.
     pub recoveries: u64,

@@ -215,7 +215,7 @@ async fn as_many_tasks_wake_as_items_come() {
     let (set, [free, jobs, _]) = set(TASKS);
     let waiting = jobs.clone().into_async().unwrap();
     let mut random = common::Random::new(common::seed("as_many_tasks_wake_as_items_come"));
-    for _ in 0..400 {
+    for _ in 0..5_000 {
         let mut tasks = JoinSet::new();
         for _ in 0..TASKS {
             let waiting = waiting.clone();

@@ -121,7 +121,8 @@ impl<'q> Batch<'q> {
         BatchIterMut { slices: self.raw.slices_mut() }
     }
 
-    /// Takes the first item out, to be pushed or dropped on its own; `None` if there is none. Costs no lock.
+    /// Takes the first item out, to be pushed or dropped on its own; `None` if there is none, or in a forked child,
+    /// whose parent holds them. Costs no lock.
     ///
     /// ```
     /// # let set = shf::QueueOptions::new().items(3).item_size(8).queues(&["free", "odd", "even"]).anonymous("take")?;

@@ -172,7 +172,7 @@ impl QueueSet {
     ///
     /// # Errors
     /// [`Error::Full`](crate::Error::Full): there are 255 already. [`Error::NoSpace`](crate::Error::NoSpace): the file
-    /// grows by 4 bytes an item. [`Error::Invalid`](crate::Error::Invalid): it cannot be a name. Also
+    /// grows by 4 to 8 bytes an item. [`Error::Invalid`](crate::Error::Invalid): it cannot be a name. Also
     /// [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Timeout`](crate::Error::Timeout),
     /// [`Error::Forked`](crate::Error::Forked), [`Error::AddressSpace`](crate::Error::AddressSpace),
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
@@ -204,7 +204,7 @@ impl QueueSet {
     /// [`Error::Invalid`](crate::Error::Invalid): no such capacity. [`Error::NoMemory`](crate::Error::NoMemory).
     ///
     /// # Cost
-    /// 4 bytes of private memory an item. A batch of up to 1,008 takes the fastest path, and 4 of a handle at a time;
+    /// 4 bytes of private memory an item. A batch of a capacity up to 1,024 takes the fastest path, and 4 of a handle at a time;
     /// longer ones, and more of them, cost about a nanosecond an item more.
     pub fn batch(&self, capacity: usize) -> Result<Batch<'_>> {
         self.raw.batch(capacity).map(Batch::from_raw)

@@ -1,5 +1,7 @@
 //! What the models share: keys and values of all sizes, and a runner that prints its seed.
 
+#![allow(dead_code)] // each test binary uses a part of it
+
 use std::collections::HashMap;
 
 use proptest::{
