@@ -81,6 +81,7 @@ pub(crate) enum Count {
     Open,
     // From here on: no operations.
     Items,
+    Bare,
     LargeBatches,
     Waited,
     GaveUp,
@@ -88,7 +89,7 @@ pub(crate) enum Count {
     FoundHeld,
     OutOfOrder,
 }
-pub(crate) const COUNTS: usize = 23;
+pub(crate) const COUNTS: usize = 24;
 pub(crate) const OPERATIONS: usize = Count::Items as usize;
 pub(crate) const COUNT_NAMES: [&str; OPERATIONS] = [
     "pull",

@@ -26,8 +26,9 @@
 //! of them than those words explain. From two queues only one slot pulls, whose processes are stopped, but not killed: there
 //! any item out of its order is wrong, whoever of its pushers dies.
 //!
-//! There are three sets: with few items, so that workers wait and wake each other; with some small ones; and with many, for
-//! batches longer than the engine's fast path takes, and for more single items in one hand than it has room for.
+//! There are four sets: with few items, so that workers wait and wake each other; with some small ones; with many, for
+//! batches longer than the engine's fast path takes, and for more single items in one hand than it has room for; and one
+//! with items that bear no marks, and are only counted: who works on it makes one call after the other, and dies in one.
 //!
 //! The random choices come from the seed, which is printed. *The interleaving is the machine's*: the same seed does not
 //! make the same run, but one like it. Exit code and files: as in `examples/torture`, whose processes, folder and seed

@@ -7,7 +7,7 @@ use shf::Queue;
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::lives::Count;
-use crate::plan::{self, CAREFUL, FREE, NAMES, QUEUES, STRICT};
+use crate::plan::{self, BARE, CAREFUL, FREE, NAMES, QUEUES, STRICT};
 use crate::worker::{Filled, Held, Open, Thread};
 
 /// Batches up to so long take another path in the engine than longer ones.
@@ -19,6 +19,9 @@ const WEIGHTS: [u64; 9] = [30, 15, 25, 8, 6, 3, 1, 2, 10];
 impl<'q> Thread<'q> {
     pub(crate) fn step(&mut self) -> Result<(), Fault> {
         let set = self.random.index(self.sets.len());
+        if self.open(set).kind == BARE {
+            return self.bare(set);
+        }
         self.dispose(set)?;
         match self.random.weighted(&WEIGHTS) {
             0 => self.singles(set),
@@ -68,6 +71,40 @@ impl<'q> Thread<'q> {
     /// So many items a thread keeps.
     fn hand(&self, set: usize) -> usize {
         (self.open(set).items() / 12).min(40)
+    }
+
+    // ---- without marks ------------------------------------------------------------------------------------
+
+    fn bare(&mut self, set: usize) -> Result<(), Fault> {
+        let open = self.open(set);
+        let n = [16, FAST, open.items()][self.random.index(3)];
+        let mut batch = open.set.batch(n)?;
+        for _ in 0..50 {
+            let ((_, from), (_, to)) = (self.any(set, true)?, self.any(set, true)?);
+            match self.random.below(4) {
+                0 => {
+                    let mut held = self.done(Count::Pull, from.pull())?.flatten();
+                    for _ in 0..20 {
+                        let Some(item) = held.take() else { break };
+                        held = self.done(Count::Exchange, to.exchange(item, from))?.flatten();
+                    }
+                    if let Some(item) = held {
+                        self.done(Count::Push, to.push(item))?;
+                    }
+                }
+                1 if batch.is_empty() => {
+                    self.done(Count::PullMany, from.pull_many_into(&mut batch, n))?;
+                }
+                1 => {
+                    self.done(Count::PushMany, to.push_many_from(&mut batch))?;
+                }
+                _ => {
+                    self.done(Count::ExchangeMany, to.exchange_many(&mut batch, from, n))?;
+                }
+            }
+            self.worker.log.count(Count::Bare, batch.len());
+        }
+        if self.random.one_in(10) { self.add(set) } else { Ok(()) }
     }
 
     // ---- one at a time ------------------------------------------------------------------------------------

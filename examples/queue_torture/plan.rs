@@ -10,16 +10,20 @@ use shf::{QueueOptions, QueueSet};
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) items: usize,
-    /// Multiples of 8.
+    /// A multiple of 8, if its items are marked.
     pub(crate) item_size: usize,
 }
 
-/// In the first one queues are empty most of the time: workers wait, and are woken.
-pub(crate) const SETS: [Kind; 3] = [
+/// In the first one queues are empty most of the time: workers wait, and are woken. The items of the last one bear no
+/// marks: whoever works on it does nothing but calls, so he mostly dies in one.
+pub(crate) const SETS: [Kind; 4] = [
     Kind { name: "few", items: 24, item_size: 4096 },
     Kind { name: "some", items: 700, item_size: 16 },
     Kind { name: "many", items: 6000, item_size: 200 },
+    Kind { name: "bare", items: 4000, item_size: 1 },
 ];
+
+pub(crate) const BARE: usize = 3;
 
 /// All items begin here, and may be brought here from anywhere: by `drain_to` and `reset`.
 pub(crate) const FREE: usize = 0;

@@ -28,9 +28,10 @@ pub(crate) fn print(driver: &mut Driver<'_>) -> Result<bool, AnyError> {
         println!("                 {}", words.join(", "));
     }
     println!(
-        "items            {} pulled and judged, {} batches over 1,008",
+        "items            {} pulled and judged, {} batches over 1,008; {} pulled without marks",
         of(Count::Items),
-        of(Count::LargeBatches)
+        of(Count::LargeBatches),
+        of(Count::Bare)
     );
     println!(
         "came home        {} from the dead; locks taken over {}",
@@ -65,11 +66,12 @@ pub(crate) fn print(driver: &mut Driver<'_>) -> Result<bool, AnyError> {
     );
     let verdicts = driver.verdicts();
     println!(
-        "# total: {} processes killed, {kills:.0} a second, {} stopped; {operations} operations, {} items judged, {} brought home \
+        "# total: {} processes killed, {kills:.0} a second, {} stopped; {operations} operations, {} items judged, {} counted only, {} brought home \
          from the dead, longest {} after the kill, {} recoveries, {} full counts; {} lost, {} twice, {} torn, {} wrong, {} failed",
         thousands(processes.kills),
         thousands(processes.stops),
         of(Count::Items),
+        of(Count::Bare),
         thousands(totals.returned),
         ms(longest),
         thousands(totals.recoveries),

@@ -12,7 +12,7 @@ use shf::{Batch, Error, Item, Queue, QueueSet};
 use crate::fault::Fault;
 use crate::lives::{Count, Lives, Log, THREADS};
 use crate::mark::{self, FRESH, Kind, Mark, Producer};
-use crate::plan::{self, CAREFUL, FREE, NAMES, QUEUES, SETS, STRICT};
+use crate::plan::{self, BARE, CAREFUL, FREE, NAMES, QUEUES, SETS, STRICT};
 use crate::random::Random;
 
 /// What all threads of a process share.
@@ -32,7 +32,7 @@ pub(crate) struct Worker {
 /// A set that is open, and those of its queues that this process has met.
 #[derive(Debug)]
 pub(crate) struct Open {
-    kind: usize,
+    pub(crate) kind: usize,
     pub(crate) set: QueueSet,
     queues: [OnceLock<Queue>; QUEUES],
 }
@@ -88,7 +88,7 @@ impl Worker {
 
     /// The careful slot alone pulls from the strict queues: so it is in all sets.
     fn open_sets(&self, random: &mut Random) -> Result<Vec<Open>, Fault> {
-        let one = random.index(SETS.len());
+        let one = if random.one_in(2) { BARE } else { random.index(BARE) };
         let two = if random.one_in(4) { random.index(SETS.len()) } else { one };
         (0..SETS.len())
             .filter(|&kind| self.slot == CAREFUL || kind == one || kind == two)
