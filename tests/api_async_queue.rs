@@ -103,26 +103,29 @@ async fn what_is_there_comes_at_once() {
     assert_at_home(&set);
 }
 
+/// Pushes the numbers below `rounds`, and rests at one of `rests` of them.
+fn producer(free: &Queue, jobs: &Queue, rounds: u64, seed: u64, rests: u64) -> thread::JoinHandle<()> {
+    let (free, jobs) = (free.clone(), jobs.clone());
+    thread::spawn(move || {
+        let mut random = common::Random::new(seed);
+        for round in 0..rounds {
+            let mut item = free.pull_wait(HANG).unwrap().expect("the task gives them back");
+            item[..8].copy_from_slice(&round.to_le_bytes());
+            jobs.push(item).unwrap();
+            if random.below(rests) == 0 {
+                thread::sleep(Duration::from_micros(random.below(500)));
+            }
+        }
+    })
+}
+
 #[tokio::test]
 async fn a_push_wakes_a_task_again_and_again() {
     let (set, [free, jobs, _]) = set(4);
     let waiting = jobs.clone().into_async().unwrap();
     let seed = common::seed("a_push_wakes_a_task_again_and_again");
     let rounds = 2_000u64;
-    let producer = thread::spawn({
-        let (free, jobs) = (free.clone(), jobs.clone());
-        move || {
-            let mut random = common::Random::new(seed);
-            for round in 0..rounds {
-                let mut item = free.pull_wait(HANG).unwrap().expect("the task gives them back");
-                item[..8].copy_from_slice(&round.to_le_bytes());
-                jobs.push(item).unwrap();
-                if random.below(20) == 0 {
-                    thread::sleep(Duration::from_micros(random.below(500)));
-                }
-            }
-        }
-    });
+    let producer = producer(&free, &jobs, rounds, seed, 20);
     for round in 0..rounds {
         let item = soon(waiting.pull()).await.unwrap();
         assert_eq!(item[..8], round.to_le_bytes());
@@ -242,20 +245,7 @@ async fn a_cancelled_pull_takes_nothing() {
     let waiting = jobs.clone().into_async().unwrap();
     let seed = common::seed("a_cancelled_pull_takes_nothing");
     let rounds = 3_000u64;
-    let producer = thread::spawn({
-        let (free, jobs) = (free.clone(), jobs.clone());
-        move || {
-            let mut random = common::Random::new(seed);
-            for round in 0..rounds {
-                let mut item = free.pull_wait(HANG).unwrap().expect("the task gives them back");
-                item[..8].copy_from_slice(&round.to_le_bytes());
-                jobs.push(item).unwrap();
-                if random.below(4) == 0 {
-                    thread::sleep(Duration::from_micros(random.below(200)));
-                }
-            }
-        }
-    });
+    let producer = producer(&free, &jobs, rounds, seed, 4);
     let (mut next, mut cancelled) = (0, 0);
     let mut random = common::Random::new(!seed);
     while next < rounds {

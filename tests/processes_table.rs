@@ -7,18 +7,20 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{BufRead, BufReader, Lines, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use shf::{Error, Inserted, Table, TableOptions};
 
 mod common;
+#[path = "common/helper.rs"]
+mod helper;
+
+use helper::{Helper, commands, say, start};
 
 /// Nobody may wait longer for the lock of a dead process, but where the machine has no time for the one who waits.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -64,66 +66,6 @@ fn child_process() {
         "hold" => holder(&path),
         other => panic!("no role {other}"),
     }
-}
-
-/// A child with its lines in and out.
-struct Helper {
-    child: common::Reaped,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Helper {
-    fn new(mut child: Child) -> Helper {
-        let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap()).lines();
-        Helper { child: common::Reaped(child), input, output }
-    }
-
-    fn tell(&mut self, line: &str) {
-        writeln!(self.input, "{line}").expect("the child listens");
-    }
-
-    /// The next line of the child that is meant for us: the test harness prints some, too.
-    fn hear(&mut self) -> String {
-        for line in &mut self.output {
-            // The harness may print its progress on the same line, before ours.
-            if let Some((_, rest)) = line.expect("the child's output").split_once("> ") {
-                return rest.to_string();
-            }
-        }
-        panic!("the child ended early: {:?}", self.child.0.wait());
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child.0), signal).expect("the child can be signalled");
-    }
-
-    fn finish(mut self) {
-        drop(self.input);
-        let status = self.child.0.wait().expect("the child can be waited for");
-        assert!(status.success(), "a child failed: {status}");
-    }
-}
-
-/// Lets all of them go, once all are there.
-fn start(helpers: &mut [Helper]) {
-    for helper in helpers.iter_mut() {
-        assert_eq!(helper.hear(), "ready");
-    }
-    for helper in helpers {
-        helper.tell("go");
-    }
-}
-
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "> {line}").expect("the parent listens");
-    out.flush().expect("the parent listens");
-}
-
-fn commands() -> impl Iterator<Item = String> {
-    std::io::stdin().lines().map(|line| line.expect("the parent's line"))
 }
 
 // ---- the race to create ------------------------------------------------------------------------------------------
