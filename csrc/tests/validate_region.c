@@ -100,7 +100,7 @@ TEST(modes_and_options) {
     REFUSED(try_open(path, 0, &q), SHF_ERR_INCOMPATIBLE, path, "4, 8 in the file, but 5, 0 were");
     q.fixed_key = 4, q.fixed_value = 9;
     REFUSED(try_open(path, 0, &q), SHF_ERR_INCOMPATIBLE, path, "4, 8 in the file, but 4, 9 were");
-    q.fixed_value = 0, q.hash = SHF_HASH_FOLDED;
+    q.fixed_key = q.fixed_value = 0, q.hash = SHF_HASH_FOLDED;
     REFUSED(try_open(path, SHF_CREATE, &q), SHF_ERR_INCOMPATIBLE, path, "hash 1");
 
     path = temp_path("invalid");
@@ -226,7 +226,8 @@ TEST(headers_that_do_not_fit) {
             WRONG(magic, 5, seal, SHF_ERR_INCOMPATIBLE, "is not a shf file");
             WRONG(magic, other_end, seal, SHF_ERR_INCOMPATIBLE, "other byte order");
             WRONG(format, 1, seal, SHF_ERR_INCOMPATIBLE, "format version 1 (0x1), expected 2");
-            WRONG(kind, 9, seal, SHF_ERR_INCOMPATIBLE, "kind 9 (0x9), expected 1");
+            WRONG(kind, SHF_KIND_QUEUES, seal, SHF_ERR_INCOMPATIBLE, "is a queue set, not a table");
+            WRONG(kind, 9, seal, SHF_ERR_INCOMPATIBLE, "of a later version, not a table");
             WRONG(features, 1, seal, SHF_ERR_INCOMPATIBLE, "feature bits 1");
             WRONG(byte_order, 0x04030201, seal, SHF_ERR_INCOMPATIBLE, "byte order mark");
             WRONG(page_size, 16384, seal, SHF_ERR_INCOMPATIBLE, "page unit 16384");
@@ -343,6 +344,10 @@ TEST(owners_and_rights) {
     REQUIRE(chmod(test_dir, 0755) == 0);
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         const char *path = made(files[i].name);
+        if (chown(path, files[i].uid, 1234) != 0 && errno == EINVAL) {
+            printf("  skipped: this user namespace has no other users\n");
+            return;
+        }
         REQUIRE(chown(path, files[i].uid, 1234) == 0 && chmod(path, files[i].mode) == 0);
     }
     owned_path = temp_path("roots");
