@@ -18,8 +18,7 @@ use shf::{
 
 mod common;
 
-/// Long enough that only a hang reaches it.
-const HANG: Duration = Duration::from_secs(60);
+use common::HANG;
 
 fn options(items: usize) -> QueueOptions {
     QueueOptions::new().items(items).item_size(24).queues(["free", "a", "b"])
@@ -686,13 +685,9 @@ fn a_push_wakes_who_sleeps() {
                 thread::sleep(Duration::from_micros(random.below(300)));
             }
             a.push(free.pull_wait(HANG).unwrap().expect("the others give them back")).unwrap();
-            while woken.load(Relaxed) < round * 2 + 1 {
-                thread::yield_now();
-            }
+            common::until("the first wakes", || woken.load(Relaxed) > round * 2);
             b.push(free.pull_wait(HANG).unwrap().expect("the others give them back")).unwrap();
-            while woken.load(Relaxed) < round * 2 + 2 {
-                thread::yield_now();
-            }
+            common::until("the second wakes", || woken.load(Relaxed) > round * 2 + 1);
         }
     });
     assert_at_home(&set);
@@ -704,9 +699,7 @@ fn one_push_of_many_wakes_many() {
     thread::scope(|threads| {
         let sleepers: Vec<_> =
             (0..8).map(|_| threads.spawn(|| a.pull_wait(HANG).unwrap().map(|item| item.number()))).collect();
-        while !a.stats().unwrap().sleepers {
-            thread::yield_now();
-        }
+        common::until("somebody sleeps", || a.stats().unwrap().sleepers);
         a.push_many(free.pull_many(8).unwrap()).unwrap();
         // Each drops its item, which goes home to `a`: it may wake another one again.
         assert!(sleepers.into_iter().all(|sleeper| sleeper.join().unwrap().is_some()));
@@ -754,9 +747,8 @@ fn the_descriptor_is_readable_while_there_may_be_items() {
     let (set, [free, a, b]) = set(4);
     assert!(is_readable(&free, HANG), "there are items from the beginning");
     assert!(a.pull().unwrap().is_none());
-    while is_readable(&a, Duration::ZERO) {
-        assert!(a.pull().unwrap().is_none()); // it may be readable at first; a pull of nothing ends that
-    }
+    // It may be readable at first; a pull of nothing ends that.
+    common::until("it is unreadable", || a.pull().unwrap().is_none() && !is_readable(&a, Duration::ZERO));
     for _ in 0..50 {
         a.push(free.pull().unwrap().unwrap()).unwrap();
         assert!(is_readable(&a, HANG));

@@ -9,7 +9,7 @@ use std::{
     os::fd::AsFd,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::{
@@ -22,10 +22,9 @@ mod common;
 #[path = "common/helper.rs"]
 mod helper;
 
+use common::{HANG, until};
 use helper::{Helper, commands, say, start};
 
-/// Long enough that only a hang reaches it.
-const HANG: Duration = Duration::from_secs(60);
 const SIZE: usize = 64;
 
 #[test]
@@ -73,16 +72,6 @@ fn word(bytes: &[u8], index: usize) -> u64 {
 
 fn set_word(bytes: &mut [u8], index: usize, word: u64) {
     bytes[index * 8..][..8].copy_from_slice(&word.to_le_bytes());
-}
-
-/// Until `done`, asking again and again; not longer than a hang takes.
-#[track_caller]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < HANG, "{what}: not after {HANG:?}");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 // ---- races --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ use std::{
     ffi::OsStr,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tempfile::TempDir;
@@ -122,6 +122,19 @@ pub(crate) fn sleep_until(nanoseconds: u128) {
         } else {
             std::thread::yield_now();
         }
+    }
+}
+
+/// Long enough that only a hang reaches it.
+pub(crate) const HANG: Duration = Duration::from_secs(60);
+
+/// Until `done`, asking again and again; panics when it hangs.
+#[track_caller]
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < HANG, "{what}: not after {HANG:?}");
+        std::thread::yield_now();
     }
 }
 
