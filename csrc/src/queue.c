@@ -9,7 +9,7 @@
  *            against a process that pushes what it does not hold by writing the file itself. Shrinking; removing queues.
  *
  * LAYOUT     queue.h. Header's fixed_key = N, fixed_value = item_size; so every offset follows from the checked header.
- *            object: set 1 page | lives 1 | hands 1 | queues 16 | words: 4 N bytes | items: N * stride, stride = item_size
+ *            object: set 1 page | lives 1 | hands 1 | queues 32 | words: 4 N bytes | items: N * stride, stride = item_size
  *            up to a multiple of 64 | ring of queue 0, 1, ... as given at creation. Behind: rings of queues added later,
  *            hands: by growth, as asked for. No page map (layout.h); nothing is ever given back.
  *            ring: a power of two >= N item numbers, so it never overflows; entry of position p: ring[p & mask].
@@ -17,8 +17,8 @@
  *
  * WHO WRITES WHAT
  *    into, new_head, head, seen_tail              the holder of head_word
- *    new_tail, from, sleepers, wake, returned     the holder of tail_word; and tail, which has a line of its own: pullers
- *                                                 look at it while they wait (a third of a round trip less)
+ *    new_tail, from, sleepers, wake, returned     the holder of tail_word; and tail and recent, which have a line of their
+ *                                                 own: pullers look at it while they wait
  *    ring entries [tail, ..)       the holder of tail_word
  *    a slot's hand, words          pull: 0 -> entry, under the head lock of the queue it comes from
  *                                  push: entry -> 0, under the tail lock of the queue it goes to
@@ -37,10 +37,14 @@
  * PUSH of n  under tail_word: each is held by me? ring[tail .. tail+n) = numbers; from = where they are held;
  *            new_tail = tail + n  [A2: armed: from here on it will happen]
  *            hand[from ..] = 0 (or the words)
+ *            recent[position % 4] = position, number of the last four
  *            tail = new_tail  [T1: commit]; sleepers looked at; unlock; wake
  *    redo    (taker after a death, new_tail != tail): each entry at `from` that names its item -> 0; tail = new_tail.
  *    An entry is only cleared if it names the ring's item. While armed that item is in no other place, so the entry is the
  *    dead one's: a new life in the same slot cannot hold it.
+ *    recent  who pulls one item and has just looked at tail finds it in the same line, if the position stands beside it: one
+ *            transfer of a line less from pusher to puller. Each push overwrites the places of all its positions, or all four:
+ *            so a place that names a position is right about it, whatever died between; else the ring tells.
  *    Both are idempotent: a second death in them leaves the same work, or less. new_head and new_tail are compared at every
  *    take of the lock, not only after a take-over: a repairer may have failed.
  *

@@ -60,34 +60,37 @@ _Static_assert(offsetof(struct shf_shm_queue_set, word) == 64, "queue set");
 _Static_assert(offsetof(struct shf_shm_queue_set, swept) == 128, "queue set");
 _Static_assert(offsetof(struct shf_shm_queue_set, any) == 192, "queue set");
 
+#define SHF_RECENT 4u
+/* Lines that different processes write lie 128 bytes apart: processors fetch the neighbour of a line with it. */
 struct shf_shm_queue {
     shf_au64 name[8];      /*   0 zero-terminated; set lock, never changed */
-    /* line of the tail lock: all but tail_word written by its holder */
-    shf_au32 tail_word;    /*  64 lock of who pushes */
-    shf_au32 sleepers;     /*  68 SHF_SLEEPS_* */
-    shf_au64 new_tail;     /*  72 != tail: a push of the ring's entries [tail, new_tail) is armed */
-    shf_au32 from;         /*  80 where those items were held */
-    shf_au32 wake;         /*  84 futex of the sleepers; moves with each wake */
-    shf_au64 returned;     /*  88 items brought home from the dead */
-    shf_au32 tail_deaths;  /*  96 take-overs of tail_word */
-    uint32_t pad0[7];
-    /* line of the head lock: all but head_word written by its holder */
-    shf_au32 head_word;    /* 128 lock of who pulls */
-    shf_au32 into;         /* 132 where the items of an armed pull are going to be held */
-    shf_au64 head;         /* 136 position of the next pull */
-    shf_au64 new_head;     /* 144 != head: a pull of the ring's entries [head, new_head) is armed */
-    shf_au64 seen_tail;    /* 152 a tail that a puller has seen: saves a look at the other line */
-    shf_au32 head_deaths;  /* 160 take-overs of head_word */
-    uint32_t pad1[7];
-    /* what pullers look at while they wait: a line of its own, so that they do not take the lock's away from who pushes */
-    shf_au64 tail;         /* 192 position of the next push; tail_word */
-    shf_au32 ring;         /* 200 first page of the ring; set lock, never changed */
-    uint32_t pad2[13];
+    /* what pullers look at while they wait, apart from the lock of who pushes; both written under tail_word */
+    shf_au64 tail;         /*  64 position of the next push */
+    shf_au64 recent[SHF_RECENT]; /* 72 the last entries of the ring once more: position 32 | item 32 */
+    shf_au32 ring;         /* 104 first page of the ring; set lock, never changed */
+    uint32_t pad0[5];
+    /* who pushes: all but tail_word written by its holder */
+    shf_au32 tail_word;    /* 128 lock of who pushes */
+    shf_au32 sleepers;     /* 132 SHF_SLEEPS_* */
+    shf_au64 new_tail;     /* 136 != tail: a push of the ring's entries [tail, new_tail) is armed */
+    shf_au32 from;         /* 144 where those items were held */
+    shf_au32 wake;         /* 148 futex of the sleepers; moves with each wake */
+    shf_au64 returned;     /* 152 items brought home from the dead */
+    shf_au32 tail_deaths;  /* 160 take-overs of tail_word */
+    uint32_t pad1[23];
+    /* who pulls: all but head_word written by its holder */
+    shf_au32 head_word;    /* 256 lock of who pulls */
+    shf_au32 into;         /* 260 where the items of an armed pull are going to be held */
+    shf_au64 head;         /* 264 position of the next pull */
+    shf_au64 new_head;     /* 272 != head: a pull of the ring's entries [head, new_head) is armed */
+    shf_au64 seen_tail;    /* 280 a tail that a puller has seen: saves a look at its line */
+    shf_au32 head_deaths;  /* 288 take-overs of head_word */
+    uint32_t pad2[55];
 };
-_Static_assert(sizeof(struct shf_shm_queue) == 256, "queue");
-_Static_assert(offsetof(struct shf_shm_queue, tail_word) == 64, "queue");
-_Static_assert(offsetof(struct shf_shm_queue, head_word) == 128, "queue");
-_Static_assert(offsetof(struct shf_shm_queue, tail) == 192, "queue");
+_Static_assert(sizeof(struct shf_shm_queue) == 512, "queue");
+_Static_assert(offsetof(struct shf_shm_queue, tail) == 64, "queue");
+_Static_assert(offsetof(struct shf_shm_queue, tail_word) == 128, "queue");
+_Static_assert(offsetof(struct shf_shm_queue, head_word) == 256, "queue");
 #define SHF_SLEEPS_HERE 1u /* somebody sleeps on `wake` */
 #define SHF_SLEEPS_ANY 2u  /* somebody sleeps on the set's `any` */
 
@@ -95,7 +98,7 @@ _Static_assert(offsetof(struct shf_shm_queue, tail) == 192, "queue");
 #define SHF_SET_LIVES 1u
 #define SHF_SET_HANDS 2u
 #define SHF_SET_QUEUES 3u
-#define SHF_SET_WORDS 19u
+#define SHF_SET_WORDS 35u
 _Static_assert((SHF_SET_WORDS - SHF_SET_QUEUES) * SHF_PAGE >= SHF_QUEUES_MAX * sizeof(struct shf_shm_queue), "queues fit");
 
 /* ---- private ------------------------------------------------------------------------------------------ */

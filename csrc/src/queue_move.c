@@ -178,6 +178,8 @@ static inline struct shf_wake commit_push(struct shf_queue *q, const uint32_t *n
         else if (n == 1) shm_store_relaxed32(entries, 0);
         else shm_clear32(entries, n);
     }
+    for (uint64_t p = n > SHF_RECENT ? tail + n - SHF_RECENT : tail; p != tail + n; p++)
+        shm_store_relaxed(&shm->recent[p % SHF_RECENT], p << 32 | numbers[p - tail]);
     shm_store_release(&shm->tail, tail + n); /* T1 */
     uint32_t sleepers = shm_load_relaxed32(&shm->sleepers);
     struct shf_wake wake = {SHF_LIKELY(sleepers == 0) ? 0 : call_sleepers(q, sleepers), n, tail + n};
@@ -269,6 +271,12 @@ static inline int64_t available(struct shf_queue *q, uint64_t head, uint32_t n) 
     return (int64_t)(there < n ? there : n);
 }
 
+/* The number at `head`, which is in the queue; under the head lock. `looked`: at the tail, just now. */
+static inline uint32_t number_at(const struct shf_queue *q, uint64_t head, int looked) {
+    uint64_t recent = looked ? shm_load_relaxed(&q->shm->recent[head % SHF_RECENT]) : ~(head << 32);
+    return recent >> 32 == (uint32_t)head ? (uint32_t)recent : shm_load_relaxed32(&q->ring[head & q->set->mask]);
+}
+
 /* The queue is empty: looks after the dead, if nobody did for a while. 1 if it is worth another look. */
 static SHF_COLD int look_again(struct shf_queue *q) {
     (void)shf__queue_sweep(q->set, SHF_SWEEP_DUE); /* a queue that cannot be repaired shows itself to its users */
@@ -291,9 +299,9 @@ static inline int pull_one(struct shf_queue *q, struct shf_item *item, uint32_t 
         place_give(set, place);
         return rc;
     }
-    uint64_t head = shm_load_relaxed(&shm->head);
+    uint64_t head = shm_load_relaxed(&shm->head), seen = shm_load_relaxed(&shm->seen_tail);
     int64_t n = available(q, head, 1);
-    uint32_t x = SHF_LIKELY(n == 1) ? shm_load_relaxed32(&q->ring[head & set->mask]) : 0; /* an empty queue's is being written */
+    uint32_t x = SHF_LIKELY(n == 1) ? number_at(q, head, seen == head) : 0; /* an empty queue's is being written */
     if (SHF_UNLIKELY(n != 1 || x >= set->items ||
                      (place == SHF_IN_WORDS && shm_load_relaxed32(&set->words[x]) != 0))) {
         place_give(set, place);
@@ -308,6 +316,7 @@ static inline int pull_one(struct shf_queue *q, struct shf_item *item, uint32_t 
         shm_store_relaxed32(&shm->into, place == SHF_IN_WORDS ? place : shf__queue_place(SHF_OWNER_SLOT(me), place));
         shm_store_release(&shm->new_head, head + 1); /* A1 */
         shf_compiler_fence();
+        __builtin_prefetch(set->data + x * set->stride);
         if (place == SHF_IN_WORDS) shm_store_relaxed32(&set->words[x], shf_word_of(me, q->index));
         else shm_store_relaxed32(&hand[place], shf_hand_entry(x, q->index));
     }
