@@ -51,8 +51,8 @@
  * HOME       of an item: the queue it was pulled from; in its hand entry, or word.
  * THE DEAD   (queue_home.c) A life that may hold items is named in lives[slot]: generation, and whether words are in use.
  *    D1 verdict: shf__registry_is_dead (or _is_over) of slot and generation; then count: all queues it can have used
- *    D2 each queue's head lock and tail lock is looked at: if it is the dead one's, or something is armed, it is taken, which
- *       repairs, and let go. Then the dead one is nowhere in the middle, and hand and words say what it holds
+ *    D2 each queue's head lock and tail lock is looked at: if it is the dead one's, or a step is armed that names it, it is
+ *       taken, which repairs, and let go. Then the dead one is nowhere in the middle, and hand and words say what it holds
  *    D3 each entry of its hand, then, if lives[] says so, each word that names it: pushed home as in PUSH, `from` = the
  *       dead one's entry. Under the tail lock it is looked at again: first the entry, then [V2] lives[slot] are as they
  *       were. So of several that look after the same dead each item is brought home by one.
@@ -86,6 +86,7 @@
  *                one's, the entry was.
  *    V3 release, acquire  fences: behind A2, and between the look at an empty hand and one at new_tail: who sees the entries
  *                emptied sees the push that emptied them armed.
+ *    V4 release  from, into. Pairs with the acquire in is_quiet: whoever sees a later step's sees what was repaired before it.
  *    A ring entry is written again one round later. That its last reader is done is ordered without a look at head: among
  *    the cap >= N pushes from position p to p + cap some item comes twice, so it was pulled in between, at a position >= p;
  *    pulls are ordered by the head lock, so that pull came after the read of p, and its item came to the pusher by a chain

@@ -74,12 +74,22 @@ static int is_still(struct late *l) {
     return 1;
 }
 
-/* After the verdict: 1 if the dead one is certainly not in the middle of a step here, whoever has the lock. Owner first: who
- * takes over repairs what he finds before he does anything else; until then `new` differs. */
-static int is_past(const shf_au32 *word, const shf_au64 *old, const shf_au64 *new, uint32_t owner) {
-    if (shm_load_acquire32(word) >> 2 == owner) return 0;
+/* 1 if a step that names `at` may be about what the dead one holds. Not those of the living: one of them that is stopped in the
+ * middle of a step must not keep the dead one's things from coming home. */
+static int concerns(const struct late *l, uint32_t at) {
+    return at == SHF_IN_WORDS ? (l->life & SHF_LIFE_WORDS) != 0 : at >> SHF_HAND_PLACE_BITS == l->slot;
+}
+/* 1 if no step is armed there that is about what the dead one holds. `at` after `new` and before `old`: if it is a later
+ * step's, the one before was repaired before that [V4]. */
+static int is_quiet(const struct late *l, const shf_au64 *old, const shf_au64 *new, const shf_au32 *at) {
     uint64_t n = shm_load_acquire(new);
-    return shm_load_acquire(old) == n;
+    uint32_t where = shm_load_acquire32(at);
+    return shm_load_acquire(old) == n || !concerns(l, where);
+}
+/* After the verdict: 1 if the dead one is certainly not in the middle of a step here, whoever has the lock. Owner first: who
+ * takes over repairs what he finds before he does anything else. */
+static int is_past(const struct late *l, const shf_au32 *word, const shf_au64 *old, const shf_au64 *new, const shf_au32 *at) {
+    return shm_load_acquire32(word) >> 2 != owner_of(l) && is_quiet(l, old, new, at);
 }
 
 /* D2. A lock that a stopped process keeps elsewhere is no obstacle. */
@@ -88,11 +98,11 @@ static int pass_all(struct late *l) {
         struct shf_queue *q = &l->set->queues[i];
         struct shf_shm_queue *shm = q->shm;
         int rc = SHF_OK;
-        if (!is_past(&shm->head_word, &shm->head, &shm->new_head, owner_of(l))) {
+        if (!is_past(l, &shm->head_word, &shm->head, &shm->new_head, &shm->into)) {
             if ((rc = lock_head(l, i)) != SHF_OK) return rc;
             shf__unlock(&shm->head_word);
         }
-        if (!is_past(&shm->tail_word, &shm->tail, &shm->new_tail, owner_of(l))) {
+        if (!is_past(l, &shm->tail_word, &shm->tail, &shm->new_tail, &shm->from)) {
             if ((rc = lock_tail(l, i)) != SHF_OK) return rc;
             shf__unlock(&shm->tail_word);
         }
@@ -206,8 +216,7 @@ static int finish_armed(struct late *l) {
     shf_fence_acquire(); /* V3: the empty entries before new_tail */
     for (uint32_t i = 0; i < l->queues; i++) {
         struct shf_queue *q = &l->set->queues[i];
-        uint64_t n = shm_load_acquire(&q->shm->new_tail);
-        if (shm_load_acquire(&q->shm->tail) == n) continue;
+        if (is_quiet(l, &q->shm->tail, &q->shm->new_tail, &q->shm->from)) continue;
         int rc = lock_tail(l, i);
         if (rc != SHF_OK) return rc;
         shf__unlock(&q->shm->tail_word);

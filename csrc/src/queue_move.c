@@ -170,7 +170,7 @@ static inline struct shf_wake commit_push(struct shf_queue *q, const uint32_t *n
     if (n == 1) shm_store_relaxed32(&q->ring[tail & set->mask], numbers[0]);
     else ring_write(q, tail, numbers, n);
     if (RECOVERY) {
-        shm_store_relaxed32(&shm->from, from);
+        shm_store_release32(&shm->from, from);      /* V4 */
         shm_store_release(&shm->new_tail, tail + n); /* A2 */
         shf_fence_release();                         /* V3 */
         if (entries == NULL)
@@ -313,7 +313,7 @@ static inline int pull_one(struct shf_queue *q, struct shf_item *item, uint32_t 
                      : damaged(q, "queue: a ring entry names no item, or one that is held", x);
     }
     if (RECOVERY) {
-        shm_store_relaxed32(&shm->into, place == SHF_IN_WORDS ? place : shf__queue_place(SHF_OWNER_SLOT(me), place));
+        shm_store_release32(&shm->into, place == SHF_IN_WORDS ? place : shf__queue_place(SHF_OWNER_SLOT(me), place)); /* V4 */
         shm_store_release(&shm->new_head, head + 1); /* A1 */
         shf_compiler_fence();
         __builtin_prefetch(set->data + x * set->stride);
@@ -503,7 +503,7 @@ static int pull_batch(struct shf_queue *q, struct shf_batch *b, uint32_t want, u
     if (SHF_UNLIKELY(place == SHF_IN_WORDS && !words_are(set, b->numbers, n, 0)))
         return damaged(q, "queue: a ring entry names an item that is held", head);
     if (RECOVERY) {
-        shm_store_relaxed32(&shm->into, place == SHF_IN_WORDS ? place : shf__queue_place(SHF_OWNER_SLOT(me), place));
+        shm_store_release32(&shm->into, place == SHF_IN_WORDS ? place : shf__queue_place(SHF_OWNER_SLOT(me), place)); /* V4 */
         shm_store_release(&shm->new_head, head + n); /* A1 */
         shf_compiler_fence();
         if (place == SHF_IN_WORDS)
