@@ -89,6 +89,8 @@ pub(crate) struct Totals {
     pub(crate) renewed: u64,
     /// From a kill until all items of the dead were home, in nanoseconds.
     pub(crate) home: Vec<u64>,
+    /// The longest of these times, without that which the kernel took for the death.
+    pub(crate) after_death: u64,
     pub(crate) returned: u64,
     pub(crate) recoveries: u64,
     pub(crate) queues: u64,
@@ -177,6 +179,7 @@ impl<'a> Driver<'a> {
     /// A process was killed: nobody else is, and nobody takes its place, until all that it held is home.
     fn measure(&mut self, killed: u64) -> Result<(), AnyError> {
         self.processes.reap_killed()?;
+        let died = now();
         loop {
             let mut dead = 0;
             for (set, kind) in self.sets.iter().zip(SETS) {
@@ -187,6 +190,7 @@ impl<'a> Driver<'a> {
             let took = now() - killed;
             if dead == 0 {
                 self.totals.home.push(took);
+                self.totals.after_death = self.totals.after_death.max(now() - died);
                 return Ok(());
             }
             if took > HANG {

@@ -73,6 +73,7 @@ pub(crate) enum Count {
     Return,
     Wait,
     WaitAny,
+    WaitFd,
     Drain,
     Reset,
     Add,
@@ -89,7 +90,7 @@ pub(crate) enum Count {
     FoundHeld,
     OutOfOrder,
 }
-pub(crate) const COUNTS: usize = 24;
+pub(crate) const COUNTS: usize = 25;
 pub(crate) const OPERATIONS: usize = Count::Items as usize;
 pub(crate) const COUNT_NAMES: [&str; OPERATIONS] = [
     "pull",
@@ -102,6 +103,7 @@ pub(crate) const COUNT_NAMES: [&str; OPERATIONS] = [
     "return",
     "pull_wait",
     "wait_any",
+    "wait_fd",
     "drain",
     "reset",
     "add_queue",

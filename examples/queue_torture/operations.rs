@@ -272,6 +272,10 @@ impl<'q> Thread<'q> {
 
     fn wait(&mut self, set: usize) -> Result<(), Fault> {
         let (from, timeout) = (self.source(set)?, self.patience());
+        if self.random.one_in(20) {
+            // From now on a thread of the engine waits as well, until the handle closes.
+            self.done(Count::WaitFd, from.1.wait_fd())?;
+        }
         let many = self.random.one_in(2);
         let n = self.hand(set).max(1);
         self.intend(set, from.0, if many { n } else { 1 })?;

@@ -59,21 +59,23 @@ pub(crate) fn print(driver: &mut Driver<'_>) -> Result<bool, AnyError> {
     let middle = totals.home.get(totals.home.len() / 2).copied().unwrap_or(0);
     let longest = totals.home.last().copied().unwrap_or(0);
     println!(
-        "home             {} measured; at most {} after the kill, half of them within {}",
+        "home             {} measured; at most {} after the kill, {} after the death; half of them within {} of the kill",
         totals.home.len(),
         ms(longest),
+        ms(totals.after_death),
         ms(middle)
     );
     let verdicts = driver.verdicts();
     println!(
         "# total: {} processes killed, {kills:.0} a second, {} stopped; {operations} operations, {} items judged, {} counted only, {} brought home \
-         from the dead, longest {} after the kill, {} recoveries, {} full counts; {} lost, {} twice, {} torn, {} wrong, {} failed",
+         from the dead, longest {} after the kill, {} after the death, {} recoveries, {} full counts; {} lost, {} twice, {} torn, {} wrong, {} failed",
         thousands(processes.kills),
         thousands(processes.stops),
         of(Count::Items),
         of(Count::Bare),
         thousands(totals.returned),
         ms(longest),
+        ms(totals.after_death),
         thousands(totals.recoveries),
         totals.counts,
         verdicts.lost,
