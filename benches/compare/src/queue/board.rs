@@ -40,7 +40,7 @@ impl Board {
         // SAFETY: a new mapping, where the kernel wants it.
         let address = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, protection, flags, &file, 0) }?;
         let page = NonNull::new(address.cast::<Page>()).ok_or("no address")?;
-        // SAFETY: page-aligned, longer than a Page, never unmapped; all its fields are atomic, and 0 is a value of them.
+        // SAFETY: page-aligned, longer than a Page, never unmapped; its fields are atomic, and 0 is a value of them.
         Ok(Self(unsafe { page.as_ref() }))
     }
 

@@ -130,8 +130,9 @@ pub(crate) struct Player<E> {
 }
 
 impl<E: End> Player<E> {
-    /// The answer is, of a cycle and of a way: nanoseconds since the start of all, messages, calls that moved any. Of
-    /// latencies, at the side that takes them: the quantiles, the longest, their number, how often this thread slept.
+    /// The answer is, of a cycle and of one way: nanoseconds since the start of all, messages, calls that moved any. Of
+    /// latencies: at the side that takes them the quantiles, the longest, their number, how often this thread slept;
+    /// at the other the nanoseconds.
     pub(crate) fn work(&mut self, job: &Job, gate: &Gate<'_>) -> Result<Vec<u64>, AnyError> {
         self.end.prepare(job)?;
         let start = gate.wait()?;
@@ -151,9 +152,9 @@ impl<E: End> Player<E> {
             }
             (Workload::PingPong, Side::B) => {
                 self.end.pong(job.n, patience)?;
-                vec![0]
+                vec![machine::now() - start]
             }
-            (Workload::WakeUp, Side::A) => self.wake(job, patience)?,
+            (Workload::WakeUp, Side::A) => self.wake(job, patience, start)?,
             (Workload::WakeUp, Side::B) => self.sleep(job)?,
             (Workload::Check, Side::A) => {
                 self.end.check()?;
@@ -198,7 +199,7 @@ impl<E: End> Player<E> {
         Ok(vec![machine::now() - start, received, calls])
     }
 
-    fn wake(&mut self, job: &Job, patience: &mut Patience) -> Result<Vec<u64>, AnyError> {
+    fn wake(&mut self, job: &Job, patience: &mut Patience, start: u64) -> Result<Vec<u64>, AnyError> {
         for i in 0..job.n {
             until(patience, || Ok(self.board.taken() == i))?;
             let from = machine::now();
@@ -210,7 +211,7 @@ impl<E: End> Player<E> {
         }
         until(patience, || Ok(self.board.taken() == job.n))?;
         self.board.take(0);
-        Ok(vec![0])
+        Ok(vec![machine::now() - start])
     }
 
     fn sleep(&mut self, job: &Job) -> Result<Vec<u64>, AnyError> {

@@ -107,17 +107,24 @@ fn plan(args: &QueueArgs) -> Result<Vec<(Unit, Shape)>, AnyError> {
     Ok(plan)
 }
 
-/// How many messages, or rounds, take about so long. The first run goes twice around everything, with numbered messages
-/// that are looked at: so all pages are touched, and a system that loses or mixes up any gets no figure.
+/// How many messages, or rounds, take about so long. The first run goes twice around all items and entries, with
+/// numbered messages that are looked at: so all pages are touched, and a system that loses or mixes up any gets no
+/// figure.
 fn calibrate(host: &mut Host, shape: Shape, seconds: f64, items: u32) -> Result<u64, AnyError> {
-    let each = |answer: &[u64], n: u64| match shape.workload {
-        // The quantile, and the pause before each.
-        Workload::WakeUp => answer[1] as f64 / 1e9 + 1.1e-4,
-        Workload::PingPong => answer[0] as f64 / 1e9,
-        _ => answer[0].max(answer[3]) as f64 / 1e9 / n as f64,
+    let each = |answer: &[u64], n: u64| {
+        let ns = match shape.workload {
+            Workload::WakeUp => answer[0],
+            Workload::PingPong => answer[6],
+            _ => answer[0].max(answer[3]),
+        };
+        ns as f64 / 1e9 / n as f64
     };
-    let is_rate = matches!(shape.workload, Workload::Cycle | Workload::OneWay);
-    let (n, least) = if is_rate { (u64::from(items) * 2 + 3, 10_000) } else { (50, 50) };
+    let (n, least) = match (shape.workload, host.system) {
+        (Workload::WakeUp | Workload::PingPong, _) => (50, 50),
+        // The kernel has room for a few, whatever the number of items.
+        (_, System::Stream | System::Datagram | System::Pipe) => (5000, 1000),
+        _ => (u64::from(items) * 2 + 3, 1000),
+    };
     let answer = host.run(Job { shape, n, look: true })?;
     let fitting = |seconds: f64, each: f64| ((seconds / each.max(1e-10)) as u64).max(least);
     let n = fitting(0.02, each(&answer, n));
