@@ -17,7 +17,8 @@
 #define SECOND UINT64_C(1000000000)
 
 TEST_FN void expect(int line, const char *what, int rc, int code) {
-    if (rc != code) FAIL("line %d: %s is %d, not %d; %s", line, what, rc, code, rc < 0 ? shf_last_error()->message : "");
+    if (rc != code)
+        FAIL("line %d: %s is %d, not %d; %s", line, what, rc, code, rc < 0 ? shf_last_error()->message : "");
 }
 #define EXPECT(call, code) expect(__LINE__, #call, (call), (code))
 #define OK(call) EXPECT(call, SHF_OK)
@@ -72,8 +73,8 @@ TEST_FN void clean_by(int line, struct shf_queue_set *set, uint64_t held) {
     if (r.problems != 0 || r.first[0] != 0 || r.held != held || r.dead != 0 || r.items != shf_queue_set_items(set) ||
         r.in_queues + held != r.items || r.queues != shf_queue_count(set))
         FAIL("line %d: %llu items: %llu in queues, %llu held, not %llu, %llu of the dead; %llu problems: %s", line,
-             (unsigned long long)r.items, (unsigned long long)r.in_queues, (unsigned long long)r.held, (unsigned long long)held,
-             (unsigned long long)r.dead, (unsigned long long)r.problems, r.first);
+             (unsigned long long)r.items, (unsigned long long)r.in_queues, (unsigned long long)r.held,
+             (unsigned long long)held, (unsigned long long)r.dead, (unsigned long long)r.problems, r.first);
 }
 #define CLEAN(set, held) clean_by(__LINE__, set, held)
 TEST_FN struct shf_queue_stats stats_of(struct shf_queue *q) {

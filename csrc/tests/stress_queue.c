@@ -53,7 +53,8 @@ struct worker {
 static uint64_t draw(struct worker *w) { return test_next(&w->rng); }
 
 static void fresh_board(void) {
-    if (!board) board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!board)
+        board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (board == MAP_FAILED) perror("mmap"), exit(2);
     madvise(board, sizeof *board, MADV_REMOVE);
     memset((void *)board, 0, sizeof *board);
@@ -91,15 +92,18 @@ static void got(struct worker *w, void *data, uint32_t queue) {
     struct thing *x = data;
     uint32_t mark = atomic_exchange_explicit(&x->mark, w->id, memory_order_relaxed);
     if (mark != 0) { /* what was written there may be half of it */
-        if (mark >= LIVES || !atomic_load(&board->doomed[mark])) FAIL("worker %u got an item that worker %u holds", w->id, mark);
+        if (mark >= LIVES || !atomic_load(&board->doomed[mark]))
+            FAIL("worker %u got an item that worker %u holds", w->id, mark);
     } else if (!is_whole(x)) {
         FAIL("worker %u got an item of worker %u with other bytes than it pushed", w->id, x->producer);
     } else if (w->seen != NULL && x->count != 0) {
-        if (x->queue != queue) FAIL("an item pushed to queue %u came out of queue %u", x->queue, queue);
+        if (x->queue != queue)
+            FAIL("an item pushed to queue %u came out of queue %u", x->queue, queue);
         else if (x->count <= w->seen[x->producer][queue])
-            FAIL("queue %u: push %llu of worker %u came after its push %llu", queue, (unsigned long long)x->count, x->producer,
-                 (unsigned long long)w->seen[x->producer][queue]);
-        else w->seen[x->producer][queue] = x->count;
+            FAIL("queue %u: push %llu of worker %u came after its push %llu", queue, (unsigned long long)x->count,
+                 x->producer, (unsigned long long)w->seen[x->producer][queue]);
+        else
+            w->seen[x->producer][queue] = x->count;
     }
     w->moved++;
 }
@@ -162,7 +166,8 @@ static void one_op(struct worker *w) {
     w->ops++;
     switch (draw(w) % 32) {
     case 0 ... 6:
-        if (w->held_count < MOST_HELD && SOME(wait > 100000 ? shf_queue_pull_wait(w->q[q], wait, room) : shf_queue_pull(w->q[q], room)))
+        if (w->held_count < MOST_HELD &&
+            SOME(wait > 100000 ? shf_queue_pull_wait(w->q[q], wait, room) : shf_queue_pull(w->q[q], room)))
             got(w, room->data, q), w->held_count++;
         break;
     case 7 ... 13:
@@ -180,12 +185,15 @@ static void one_op(struct worker *w) {
     case 15 ... 18:
         if (w->held_count == 0) break;
         give(w, item->data, to);
-        if (SOME(shf_queue_exchange(w->q[to], item, w->q[q]))) got(w, item->data, q);
-        else *item = w->held[--w->held_count];
+        if (SOME(shf_queue_exchange(w->q[to], item, w->q[q])))
+            got(w, item->data, q);
+        else
+            *item = w->held[--w->held_count];
         break;
     case 19 ... 21:
         if (shf_batch_count(b) != 0) break;
-        if (SOME(wait > 100000 ? shf_queue_pull_many_wait(w->q[q], b, want, wait) : shf_queue_pull_many(w->q[q], b, want)))
+        if (SOME(wait > 100000 ? shf_queue_pull_many_wait(w->q[q], b, want, wait)
+                               : shf_queue_pull_many(w->q[q], b, want)))
             got_all(w, b, q);
         break;
     case 22 ... 24:
@@ -208,7 +216,8 @@ static void one_op(struct worker *w) {
     }
     case 30:
         if (draw(w) % 64 != 0) break;
-        if (w->seen == NULL) unmark(w, b);
+        if (w->seen == NULL)
+            unmark(w, b);
         else { /* as if pushed home by itself */
             give_all(w, b, to);
             OK(shf_queue_push_many(w->q[to], b));
@@ -222,16 +231,21 @@ static void one_op(struct worker *w) {
             OK(shf_queue_set_check(w->set, &report));
         }
         if (!(w->flags & CHURN) || draw(w) % 64 != 0) break;
-        if (r >> 62 == 0) (void)SOME(shf_queue_drain(w->q[q], w->q[to], NULL));
-        else if (r >> 62 == 1) OK(shf_queue_set_recover(w->set));
-        else if (r >> 62 == 2 && (r >> 56 & 63) == 0) OK(shf_queue_set_reset(w->set));
-        else if (w->own_handle) close_and_open(w);
+        if (r >> 62 == 0)
+            (void)SOME(shf_queue_drain(w->q[q], w->q[to], NULL));
+        else if (r >> 62 == 1)
+            OK(shf_queue_set_recover(w->set));
+        else if (r >> 62 == 2 && (r >> 56 & 63) == 0)
+            OK(shf_queue_set_reset(w->set));
+        else if (w->own_handle)
+            close_and_open(w);
     }
 }
 static void *worker_main(void *arg) {
     struct worker *w = arg;
     while (!board->stop && *test_failures == 0) one_op(w);
-    if (!(w->flags & CHURN) || !w->own_handle) give_back(w);
+    if (!(w->flags & CHURN) || !w->own_handle)
+        give_back(w);
     else { /* the close gives back */
         for (uint32_t i = 0; i < w->held_count; i++)
             atomic_store_explicit(&((struct thing *)w->held[i].data)->mark, 0, memory_order_relaxed);
@@ -386,11 +400,13 @@ static void producer(void *arg) {
 static uint64_t *consumed; /* of each life: the count of the last item that came */
 static void consume(const void *data) {
     const struct thing *x = data;
-    if (x->producer == 0 || x->producer >= LIVES || !is_whole(x)) FAIL("an item that nobody has pushed");
+    if (x->producer == 0 || x->producer >= LIVES || !is_whole(x))
+        FAIL("an item that nobody has pushed");
     else if (x->count != consumed[x->producer] + 1)
         FAIL("producer %u: item %llu came after %llu", x->producer, (unsigned long long)x->count,
              (unsigned long long)consumed[x->producer]);
-    else consumed[x->producer]++;
+    else
+        consumed[x->producer]++;
     atomic_fetch_add_explicit(&board->moved, 1, memory_order_relaxed);
 }
 TEST(what_was_pushed_comes_once_though_producers_die) {
@@ -496,8 +512,10 @@ TEST(a_poller_among_threads) {
 
 int main(int argc, char **argv) {
     int rc = run(argc, argv);
-    printf("# total: %llu thousand operations of threads and processes at once, %llu thousand items moved, %llu processes killed; "
+    printf("# total: %llu thousand operations of threads and processes at once, %llu thousand items moved, %llu "
+           "processes killed; "
            "0 items with two holders, 0 lost, 0 twice, 0 out of a producer's order unless a test failed\n",
-           (unsigned long long)total_ops / 1000, (unsigned long long)total_moved / 1000, (unsigned long long)total_kills);
+           (unsigned long long)total_ops / 1000, (unsigned long long)total_moved / 1000,
+           (unsigned long long)total_kills);
     return rc;
 }

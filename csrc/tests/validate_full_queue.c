@@ -103,7 +103,8 @@ static void use_all(struct trio *t) {
         }
         NONE(shf_queue_pull(t->free, &item[0]));
         CLEAN(t->set, ITEMS);
-        for (uint32_t i = 0; i < ITEMS; i++) OK(i % 2 ? shf_queue_push(t->a, &item[i]) : shf_queue_push(t->b, &item[i]));
+        for (uint32_t i = 0; i < ITEMS; i++)
+            OK(i % 2 ? shf_queue_push(t->a, &item[i]) : shf_queue_push(t->b, &item[i]));
         OK(shf_queue_drain(t->b, t->a, NULL));
         NEED(shf_queue_pull_many(t->a, b, 0));
         CHECK_EQ_INT(shf_batch_count(b), ITEMS);
@@ -208,7 +209,8 @@ int main(int argc, char **argv) {
     static uint64_t none[2];
     refused = none, moved = none + 1;
     int rc = run(argc, argv);
-    printf("# total: %llu creations and queues refused for want of room, %llu items moved on full disks; 0 SIGBUS, 0 lost unless a "
+    printf("# total: %llu creations and queues refused for want of room, %llu items moved on full disks; 0 SIGBUS, 0 "
+           "lost unless a "
            "test failed\n",
            (unsigned long long)*refused, (unsigned long long)*moved);
     return rc;

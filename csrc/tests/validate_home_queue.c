@@ -31,11 +31,11 @@ static void home(uint64_t items, uint64_t ms) {
 
 /* ---- the dead ---- */
 
-#define SINGLE 1u   /* one by one */
-#define BATCH 2u    /* in batches of its hand */
-#define TAKEN 4u    /* taken out of a batch, whose others were pushed to "b" */
-#define WORDS 8u    /* more than its hand holds */
-#define LARGE 16u   /* in a batch that no hand holds */
+#define SINGLE 1u /* one by one */
+#define BATCH 2u  /* in batches of its hand */
+#define TAKEN 4u  /* taken out of a batch, whose others were pushed to "b" */
+#define WORDS 8u  /* more than its hand holds */
+#define LARGE 16u /* in a batch that no hand holds */
 #define KINDS 32u
 
 static uint32_t held_by(unsigned kinds) {
@@ -96,7 +96,7 @@ static void values_of_the_dead(struct trio *t, uint32_t n) {
 TEST(what_the_dead_held_comes_home) {
     begin();
     const uint32_t n = held_by(KINDS - 1) + 20;
-    for (unsigned kinds = 1; kinds < KINDS; kinds++) {
+    for (unsigned kinds = 1; kinds < KINDS && *test_failures == 0; kinds++) {
         struct trio t = trio_create("a", n, 8);
         uint32_t held = held_by(kinds), in_b = kinds & TAKEN ? 3 : 0;
         struct shf_item item;
@@ -124,7 +124,7 @@ TEST(what_the_dead_held_comes_home) {
 /* By each of those who look: an empty pull, in vain first; a wait; an attach; recover; a new life in the dead one's slot. */
 TEST(whoever_looks_brings_them_home) {
     begin();
-    for (unsigned how = 0; how < 8; how++) {
+    for (unsigned how = 0; how < 8 && *test_failures == 0; how++) {
         const uint32_t n = held_by(SINGLE | BATCH);
         struct trio t = trio_create("a", n, 8), u = {0};
         struct shf_queue *both[2] = {t.b, t.a};
@@ -198,8 +198,9 @@ static void waiter(void *arg) {
     shf_queue_set_close(t.set);
 }
 TEST(those_who_sleep_get_them) {
+    struct tries in_time = {0}; /* within 100 ms of the death */
     begin();
-    for (unsigned round = 0; round < 10; round++) {
+    MOSTLY(in_time) {
         struct trio t = trio_create("a", 3, 8);
         pid_t waiters[3];
         OK(shf_queue_drain(t.free, t.a, NULL));
@@ -212,12 +213,15 @@ TEST(those_who_sleep_get_them) {
         uint64_t start = test_now_ns();
         killed(pid);
         for (unsigned i = 0; i < 3; i++) CHECK_EQ_INT(wait_child(waiters[i], HANG_MS), 0);
-        home(3, (test_now_ns() - start) / MS);
+        uint64_t ms = (test_now_ns() - start) / MS;
+        in_time.kept += ms < 100;
+        home(3, ms);
         CHECK_EQ_INT(length(t.b), 3);
         CLEAN(t.set, 0);
         shf_queue_set_close(t.set);
         OK(shf_unlink(temp_path("a")));
     }
+    CHECK(MOST_KEPT(in_time));
 }
 
 /* All at once, again and again; some slots get a new life before anybody has looked. */
@@ -232,8 +236,10 @@ TEST(many_die_at_once) {
         OK(shf_queue_drain(t.free, t.a, NULL));
         CHECK_EQ_INT(length(t.a), n);
         atomic_store(ready, 0);
-        for (unsigned i = 0; i < HOLDERS; i++) pids[i] = fork_child(holder, (void *)(uintptr_t)(SINGLE | BATCH | TAKEN | WORDS));
-        for (uint64_t end = test_now_ns() + HANG_MS * MS; atomic_load(ready) != HOLDERS && test_now_ns() < end;) usleep(200);
+        for (unsigned i = 0; i < HOLDERS; i++)
+            pids[i] = fork_child(holder, (void *)(uintptr_t)(SINGLE | BATCH | TAKEN | WORDS));
+        for (uint64_t end = test_now_ns() + HANG_MS * MS; atomic_load(ready) != HOLDERS && test_now_ns() < end;)
+            usleep(200);
         CLEAN(t.set, HOLDERS * each);
         uint64_t start = test_now_ns();
         for (unsigned i = 0; i < HOLDERS; i++) killed(pids[i]);
@@ -411,13 +417,16 @@ TEST(forks) {
             const uint32_t held = 1 + 5 + SHF_HAND_LEASE + 3 + 1;
             atomic_store(&ready[8], held);
             for (unsigned i = 0; i <= twice; i++) {
-                CHECK_EQ_INT(run_child(child, (void *)(uintptr_t)what, HANG_MS), what == WORKS_AND_DIES ? CHILD_KILLED(SIGKILL) : 0);
+                CHECK_EQ_INT(run_child(child, (void *)(uintptr_t)what, HANG_MS),
+                             what == WORKS_AND_DIES ? CHILD_KILLED(SIGKILL) : 0);
                 total_forks++;
             }
-            if (what == WORKS_AND_DIES) home(3 * (twice + 1), until_length(own.t.free, n - held)), total_killed += twice + 1;
+            if (what == WORKS_AND_DIES)
+                home(3 * (twice + 1), until_length(own.t.free, n - held)), total_killed += twice + 1;
             CHECK(length(own.t.free) == n - held && length(own.t.a) == 0 && length(own.t.b) == 0);
             CLEAN(own.t.set, held); /* the parent's are the parent's */
-            CHECK(stamped(own.t.set, &own.item, 41) && stamped(own.t.set, &own.taken, 42) && stamped(own.other.set, &own.second, 43));
+            CHECK(stamped(own.t.set, &own.item, 41) && stamped(own.t.set, &own.taken, 42) &&
+                  stamped(own.other.set, &own.second, 43));
             struct shf_item copy = own.second;
             EXPECT(shf_queue_push(own.t.a, &copy), SHF_ERR_INVALID_ITEM); /* the other handle's */
             OK(shf_queue_push(own.t.a, &own.item));
@@ -533,7 +542,8 @@ TEST(another_thread_pushes) {
 
 int main(int argc, char **argv) {
     int rc = run(argc, argv);
-    printf("# total: %llu holders killed, %llu items came home, after %llu ms at most; %llu children of fork with copies of handles; "
+    printf("# total: %llu holders killed, %llu items came home, after %llu ms at most; %llu children of fork with "
+           "copies of handles; "
            "0 lost, 0 twice unless a test failed\n",
            (unsigned long long)total_killed, (unsigned long long)total_home, (unsigned long long)longest_ms,
            (unsigned long long)total_forks);

@@ -24,7 +24,8 @@ TEST(order_bytes_and_places) {
         char seen[N] = {0};
         for (uint32_t i = 0; i < N; i++) {
             NEED(shf_queue_pull(t.free, &item[i]));
-            CHECK((uintptr_t)item[i].data % 64 == 0 && item[i].home == 0 && item[i].number < N && !seen[item[i].number]++);
+            CHECK((uintptr_t)item[i].data % 64 == 0 && item[i].home == 0 && item[i].number < N &&
+                  !seen[item[i].number]++);
             CHECK((unsigned char *)item[i].data ==
                   (unsigned char *)shf_queue_set_data(t.set) + item[i].number * shf_queue_set_stride(t.set));
             memset(item[i].data, (int)(i * 7), sizes[s]);
@@ -196,9 +197,11 @@ static void batch_is_by(int line, struct trio *t, struct shf_batch *b, uint32_t 
     unsigned char *base = shf_queue_set_data(t->set);
     if (shf_batch_count(b) != n) FAIL("line %d: %u items, not %u", line, shf_batch_count(b), n);
     for (uint32_t i = 0; i < n; i++)
-        if (numbers[i] != (first + i) % of || (unsigned char *)shf_batch_data(b, i) != base + numbers[i] * shf_queue_set_stride(t->set))
+        if (numbers[i] != (first + i) % of ||
+            (unsigned char *)shf_batch_data(b, i) != base + numbers[i] * shf_queue_set_stride(t->set))
             FAIL("line %d: item %u of the batch is number %u", line, i, numbers[i]);
-    if (shf_batch_data(b, n) != NULL || shf_batch_data(b, UINT32_MAX) != NULL) FAIL("line %d: items beyond the count", line);
+    if (shf_batch_data(b, n) != NULL || shf_batch_data(b, UINT32_MAX) != NULL)
+        FAIL("line %d: items beyond the count", line);
 }
 #define BATCH_IS(t, b, n, first, of) batch_is_by(__LINE__, t, b, n, first, of)
 
@@ -469,7 +472,8 @@ TEST(figures) {
     struct shf_queue_report r = {.size = sizeof r};
     NEED(shf_queue_pull(t.a, &item));
     OK(shf_queue_set_check(t.set, &r));
-    CHECK(r.queues == 3 && r.items == 10 && r.in_queues == 9 && r.held == 1 && r.dead == 0 && r.problems == 0 && r.first[0] == 0);
+    CHECK(r.queues == 3 && r.items == 10 && r.in_queues == 9 && r.held == 1 && r.dead == 0 && r.problems == 0 &&
+          r.first[0] == 0);
     shf_queue_set_close(t.set);
 }
 
@@ -610,7 +614,8 @@ static void step(struct model *m) {
             struct held *is = &m->held[pick %= m->held_count];
             copy = is->item;
             if (r >> 63) to = is->item.home;
-            OK(r >> 63 ? shf_item_return(m->t[is->handle].set, &is->item) : shf_queue_push(queue_of(m, is->handle, to), &is->item));
+            OK(r >> 63 ? shf_item_return(m->t[is->handle].set, &is->item)
+                       : shf_queue_push(queue_of(m, is->handle, to), &is->item));
             append(m, to, copy.number);
             if (i == 0) EXPECT(shf_queue_push(queue_of(m, is->handle, to), &copy), SHF_ERR_INVALID_ITEM), total_wrong++;
             *is = m->held[--m->held_count];
@@ -727,7 +732,8 @@ TEST(as_the_model_many) { run_model(7000, test_env("SHF_OPS", 300000) / 15); }
 
 int main(int argc, char **argv) {
     int rc = run(argc, argv);
-    printf("# total: %llu operations as a model says, %llu items moved one by one and in batches; %llu pushes of what is not held "
+    printf("# total: %llu operations as a model says, %llu items moved one by one and in batches; %llu pushes of what "
+           "is not held "
            "refused; 0 out of order, 0 bytes touched unless a test failed\n",
            (unsigned long long)total_ops, (unsigned long long)total_items, (unsigned long long)total_wrong);
     return rc;

@@ -168,14 +168,16 @@ TEST(create_open_and_both) {
         if (how == 4) other.queue_count = 2, other.queues = &trio_names[1];
         for (unsigned flags = 0; flags <= SHF_CREATE; flags++) {
             NEED(shf_queue_set_open(path, flags, options[how], &again));
-            CHECK(shf_queue_set_items(again) == 10 && shf_queue_set_item_size(again) == 100 && shf_queue_count(again) == 3);
+            CHECK(shf_queue_set_items(again) == 10 && shf_queue_set_item_size(again) == 100 &&
+                  shf_queue_count(again) == 3);
             shf_queue_set_close(again);
         }
     }
     const char *const nowhere[] = {"a", "nowhere"};
     for (unsigned flags = 0; flags <= SHF_CREATE; flags++) {
         other = queue_options(11, 100);
-        REFUSED(shf_queue_set_open(path, flags, &other, &again), SHF_ERR_INCOMPATIBLE, path, "10 items of 100 bytes, but 11 of 100");
+        REFUSED(shf_queue_set_open(path, flags, &other, &again), SHF_ERR_INCOMPATIBLE, path,
+                "10 items of 100 bytes, but 11 of 100");
         other = queue_options(10, 101);
         REFUSED(shf_queue_set_open(path, flags, &other, &again), SHF_ERR_INCOMPATIBLE, path, "10 items of 100 bytes");
         other = queue_options(10, 100), other.queue_count = 2, other.queues = nowhere;
@@ -207,8 +209,8 @@ TEST(a_set_is_no_table_and_a_table_no_set) {
         struct shf_table *other = NULL;
         REFUSED(shf_table_open(set_path, flags, NULL, &other), SHF_ERR_INCOMPATIBLE, set_path, "queue set");
         CHECK(says("table") && other == NULL);
-        REFUSED(shf_queue_set_open(table_path, flags, flags == SHF_CREATE ? &o : NULL, &set), SHF_ERR_INCOMPATIBLE, table_path,
-                "table");
+        REFUSED(shf_queue_set_open(table_path, flags, flags == SHF_CREATE ? &o : NULL, &set), SHF_ERR_INCOMPATIBLE,
+                table_path, "table");
         CHECK(says("queue set") && set == NULL);
     }
     struct shf_table *other = NULL;
@@ -295,7 +297,8 @@ TEST(read_only_handles) {
     EXPECT(shf_queue_set_check(set, &report), SHF_ERR_READ_ONLY);
     NEED(shf_queue_pull(t.free, &held));
     item = held; /* another's */
-    CHECK(shf_queue_push(r.a, &item) < 0 && shf_item_return(set, &item) < 0 && shf_queue_exchange(r.a, &item, r.free) < 0);
+    CHECK(shf_queue_push(r.a, &item) < 0 && shf_item_return(set, &item) < 0 &&
+          shf_queue_exchange(r.a, &item, r.free) < 0);
     int rc = shf_batch_new(set, 4, &b);
     CHECK(rc == SHF_OK || rc == SHF_ERR_READ_ONLY);
     if (rc == SHF_OK) EXPECT(shf_queue_pull_many(r.free, b, 0), SHF_ERR_READ_ONLY);
@@ -325,7 +328,8 @@ TEST(names_of_queues) {
     for (uint32_t i = 0; i < count; i++) {
         OK(shf_queue_find(set, odd[i], &q));
         OK(shf_queue_at(set, i, &p));
-        CHECK(p == q && shf_queue_index(q) == i && strcmp(shf_queue_name(q), odd[i]) == 0 && shf_queue_set_of(q) == set);
+        CHECK(p == q && shf_queue_index(q) == i && strcmp(shf_queue_name(q), odd[i]) == 0 &&
+              shf_queue_set_of(q) == set);
         CHECK_EQ_INT(length(q), i == 0 ? 4 : 0); /* all begin in the first */
     }
     p = NULL;
@@ -467,7 +471,8 @@ static void all_items_by(uint32_t items, uint32_t item_size, uint32_t queues) {
     for (uint32_t i = 0; i < items; i++) {
         NEED(shf_queue_pull(to, &item));
         const unsigned char *bytes = item.data;
-        CHECK(item.number == i && bytes[0] == (unsigned char)i && (item_size == 1 || bytes[item_size - 1] == (unsigned char)~i));
+        CHECK(item.number == i && bytes[0] == (unsigned char)i &&
+              (item_size == 1 || bytes[item_size - 1] == (unsigned char)~i));
         OK(shf_queue_push(to, &item));
     }
     CLEAN(set, 0);
