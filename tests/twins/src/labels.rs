@@ -12,6 +12,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("pages.c", "T3", "as M1"),
     ("pages.c", "T5", "as M1"),
     ("pages.c", "H3", "an invariant"),
+    ("queue.c", "E1", "of region.c: the twin `growth`"),
     ("registry.c", "F1", "of one process: fork, csrc/tests/validate_registry.c"),
     ("registry.c", "F2", "as F1"),
     ("registry.c", "F3", "as F1"),
@@ -57,6 +58,7 @@ fn the_twins_labels_are_the_engines() {
         crate::cells::LABELS,
         crate::lock::LABELS,
         crate::pages::LABELS,
+        crate::queue::LABELS,
         crate::reader::LABELS,
         crate::step::LABELS,
     ]

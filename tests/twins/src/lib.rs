@@ -24,6 +24,8 @@ mod lock;
 #[cfg(test)]
 mod pages;
 #[cfg(test)]
+mod queue;
+#[cfg(test)]
 mod reader;
 #[cfg(test)]
 mod step;
@@ -113,7 +115,7 @@ mod twin {
     static TRIED: Mutex<(BTreeSet<&str>, usize, usize)> = Mutex::new((BTreeSet::new(), 0, 0));
 
     /// All twins: the total is printed when the last one has been tried.
-    const NAMES: [&str; 20] = [
+    const NAMES: [&str; 29] = [
         "split",
         "double",
         "replace",
@@ -134,6 +136,15 @@ mod twin {
         "beyond",
         "step",
         "repair",
+        "queue, items",
+        "queue, length",
+        "queue, added",
+        "queue, a sleeper",
+        "queue, two sleepers",
+        "queue, deaths",
+        "queue, late",
+        "queue, armed at the end",
+        "queue, quiet",
     ];
 
     /// The twin keeps its promise; without any one set of `needed` it does not; without any one set of `spare` it still
