@@ -406,8 +406,8 @@ void shf__queue_leave(struct shf_queue_set *set) { atomic_store_explicit(&set->e
 int shf__queue_know(struct shf_queue_set *set) {
     uint32_t known = atomic_load_explicit(&set->known, memory_order_acquire);
     uint32_t count = shm_load_acquire32(&set->shm->count); /* C2 */
-    if (SHF_LIKELY(count == known)) return (int)count;
-    if (count > SHF_QUEUES_MAX || count < known) return shf__queue_corrupt(set, "queues: their number", count);
+    if (SHF_LIKELY(count == known && count != 0)) return (int)count;
+    if (count == 0 || count > SHF_QUEUES_MAX || count < known) return shf__queue_corrupt(set, "queues: their number", count);
     struct shf_shm_queue *shm = (struct shf_shm_queue *)(void *)object_page(set, SHF_SET_QUEUES);
     int rc = (int)count;
     shf__queue_enter(set);
