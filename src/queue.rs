@@ -173,7 +173,8 @@ impl Queue {
     ///
     /// # Errors
     /// As [`push`](Queue::push), of this queue: nothing was pulled, and the item goes home. As [`pull`](Queue::pull), of
-    /// `from`: the item was pushed. [`Error::Invalid`](crate::Error::Invalid): `from` belongs to another handle.
+    /// `from`: the item was pushed. [`Error::Invalid`](crate::Error::Invalid): `from` belongs to another handle; the item goes
+    /// home.
     #[inline]
     pub fn exchange<'f>(&self, item: Item<'_>, from: &'f Queue) -> Result<Option<Item<'f>>> {
         Ok(self.raw.exchange(item.into_raw(), &from.raw)?.map(Item::from_raw))
