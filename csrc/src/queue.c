@@ -466,20 +466,23 @@ static SHF_COLD int grow_failed(struct shf_queue_set *set, int error, uint64_t b
         return shf__fail(SHF_ERR_NO_SPACE, error, "queue: growth", path, "%s: no room for %llu more bytes (file system, quota, "
                          "RLIMIT_FSIZE)", path, (unsigned long long)bytes);
     if (error == ENOMEM)
+        return shf__fail(SHF_ERR_NO_MEMORY, error, "queue: growth", path, "%s: no memory for %llu more bytes (control group?)", path,
+                         (unsigned long long)bytes);
+    if (error == EOVERFLOW)
         return shf__fail(SHF_ERR_ADDRESS_SPACE, 0, "queue: growth", path,
                          "%s: only %zu bytes of address space could be reserved: raise RLIMIT_AS and open it again", path,
                          set->region.reserved);
     return shf__fail(SHF_ERR_IO, error, "queue: growth", path, "%s: the file could not grow: system error %d", path, error);
 }
 
-/* Under the grow lock: 0 or -errno. A dead grower may have made the file longer than `end`: zeros, which fallocate finds. */
+/* Under the grow lock: 0 or -errno (-EOVERFLOW: address space). A dead grower may have made the file longer than `end`: zeros, which fallocate finds. */
 static int grow_locked(struct shf_region *r, uint64_t bytes, uint32_t *page) {
     shf__region_refresh(r);
     uint64_t end = shm_load_acquire(&r->header->end);
     if (end % SHF_PAGE != 0 || end > r->max_bytes || (end <= r->reserved && end != atomic_load_explicit(&r->size, memory_order_relaxed)))
         return -EBADMSG;
     if (bytes > r->max_bytes - end || end + bytes > os_file_size_limit()) return -EFBIG; /* SIGXFSZ would kill */
-    if (end + bytes > r->reserved) return -ENOMEM;
+    if (end + bytes > r->reserved) return -EOVERFLOW;
     int rc = os_fallocate(r->fd, end, bytes);
     if (rc < 0) return rc;
     shm_store_release(&r->header->end, end + bytes); /* E1 of region.c */

@@ -66,7 +66,7 @@ struct shf_shm_queue {
     shf_au64 name[8];      /*   0 zero-terminated; set lock, never changed */
     /* what pullers look at while they wait, apart from the lock of who pushes; both written under tail_word */
     shf_au64 tail;         /*  64 position of the next push */
-    shf_au64 recent[SHF_RECENT]; /* 72 the last entries of the ring once more: position 32 | item 32 */
+    shf_au64 recent[SHF_RECENT]; /* 72 the last entries of the ring once more: position + 1, 32 | item 32 */
     shf_au32 ring;         /* 104 first page of the ring; set lock, never changed */
     uint32_t pad0[5];
     /* who pushes: all but tail_word written by its holder */

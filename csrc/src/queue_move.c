@@ -179,7 +179,7 @@ static inline struct shf_wake commit_push(struct shf_queue *q, const uint32_t *n
         else shm_clear32(entries, n);
     }
     for (uint64_t p = n > SHF_RECENT ? tail + n - SHF_RECENT : tail; p != tail + n; p++)
-        shm_store_relaxed(&shm->recent[p % SHF_RECENT], p << 32 | numbers[p - tail]);
+        shm_store_relaxed(&shm->recent[p % SHF_RECENT], (p + 1) << 32 | numbers[p - tail]);
     shm_store_release(&shm->tail, tail + n); /* T1 */
     uint32_t sleepers = shm_load_relaxed32(&shm->sleepers);
     struct shf_wake wake = {SHF_LIKELY(sleepers == 0) ? 0 : call_sleepers(q, sleepers), n, tail + n};
@@ -273,8 +273,9 @@ static inline int64_t available(struct shf_queue *q, uint64_t head, uint32_t n) 
 
 /* The number at `head`, which is in the queue; under the head lock. `looked`: at the tail, just now. */
 static inline uint32_t number_at(const struct shf_queue *q, uint64_t head, int looked) {
-    uint64_t recent = looked ? shm_load_relaxed(&q->shm->recent[head % SHF_RECENT]) : ~(head << 32);
-    return recent >> 32 == (uint32_t)head ? (uint32_t)recent : shm_load_relaxed32(&q->ring[head & q->set->mask]);
+    uint64_t name = head + 1; /* 0 in a new queue names nothing */
+    uint64_t recent = looked ? shm_load_relaxed(&q->shm->recent[head % SHF_RECENT]) : ~(name << 32);
+    return recent >> 32 == (uint32_t)name ? (uint32_t)recent : shm_load_relaxed32(&q->ring[head & q->set->mask]);
 }
 
 /* The queue is empty: looks after the dead, if nobody did for a while. 1 if it is worth another look. */
