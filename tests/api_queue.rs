@@ -787,7 +787,7 @@ fn stats_count_what_came_and_went() {
 fn drain_gives_what_lies_there_now() {
     let (set, [free, a, b]) = set(5);
     let mut seen = Vec::new();
-    for item in free.drain() {
+    for item in free.drain().take(20) {
         let item = item.unwrap();
         seen.push(item.number());
         if item.number() % 2 == 0 {
