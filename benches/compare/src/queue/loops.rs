@@ -138,8 +138,12 @@ impl<E: End> Player<E> {
         let start = gate.wait()?;
         let patience = &mut Patience::new(self.one_core);
         let answer = match (job.shape.workload, self.side) {
-            (Workload::Cycle | Workload::OneWay, Side::A) => self.produce(job, patience, start)?,
-            (Workload::Cycle | Workload::OneWay, Side::B) => self.consume(job, patience, start)?,
+            (Workload::Cycle | Workload::OneWay, Side::A) => {
+                transfer(job, patience, start, |first, n| self.end.put(first, n))?
+            }
+            (Workload::Cycle | Workload::OneWay, Side::B) => {
+                transfer(job, patience, start, |first, n| self.end.take(first, n))?
+            }
             (Workload::PingPong, Side::A) => {
                 let mut times = histogram()?;
                 let mut last = machine::now();
@@ -169,36 +173,6 @@ impl<E: End> Player<E> {
         }
     }
 
-    fn produce(&mut self, job: &Job, patience: &mut Patience, start: u64) -> Result<Vec<u64>, AnyError> {
-        let (n, batch) = (job.n, u64::from(job.shape.batch));
-        let (mut sent, mut calls) = (0, 0);
-        while sent < n {
-            match self.end.put(sent, (n - sent).min(batch) as usize)? {
-                0 => patience.spin()?,
-                moved => {
-                    sent += moved as u64;
-                    calls += 1;
-                }
-            }
-        }
-        Ok(vec![machine::now() - start, sent, calls])
-    }
-
-    fn consume(&mut self, job: &Job, patience: &mut Patience, start: u64) -> Result<Vec<u64>, AnyError> {
-        let (n, batch) = (job.n, u64::from(job.shape.batch));
-        let (mut received, mut calls) = (0, 0);
-        while received < n {
-            match self.end.take(received, (n - received).min(batch) as usize)? {
-                0 => patience.spin()?,
-                moved => {
-                    received += moved as u64;
-                    calls += 1;
-                }
-            }
-        }
-        Ok(vec![machine::now() - start, received, calls])
-    }
-
     fn wake(&mut self, job: &Job, patience: &mut Patience, start: u64) -> Result<Vec<u64>, AnyError> {
         for i in 0..job.n {
             until(patience, || Ok(self.board.taken() == i))?;
@@ -224,6 +198,27 @@ impl<E: End> Player<E> {
         }
         Ok(answer(&times, machine::sleeps() - before))
     }
+}
+
+/// Calls `step` until all messages have been moved.
+fn transfer(
+    job: &Job,
+    patience: &mut Patience,
+    start: u64,
+    mut step: impl FnMut(u64, usize) -> Result<usize, AnyError>,
+) -> Result<Vec<u64>, AnyError> {
+    let (n, batch) = (job.n, u64::from(job.shape.batch));
+    let (mut moved, mut calls) = (0, 0);
+    while moved < n {
+        match step(moved, (n - moved).min(batch) as usize)? {
+            0 => patience.spin()?,
+            now => {
+                moved += now as u64;
+                calls += 1;
+            }
+        }
+    }
+    Ok(vec![machine::now() - start, moved, calls])
 }
 
 fn histogram() -> Result<Histogram<u64>, AnyError> {
