@@ -77,6 +77,10 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.common.procs < 2 {
+        eprintln!("torture: --procs 2 at least: one of them is never killed");
+        return ExitCode::from(2);
+    }
     args.common.run(
         |slot, parent, seed| {
             let (folder, slots) = (&args.common.folder, usize::try_from(args.common.procs)?);
@@ -94,9 +98,6 @@ fn torture(args: &Args, folder: &Path, seed: u64) -> Result<bool, AnyError> {
         "seed {seed}: {} workers, {} seconds, up to {} kills and stops a second",
         args.common.procs, args.common.seconds, args.common.rate
     );
-    if args.common.procs < 2 {
-        return Err("one slot is never killed: at least 2".into());
-    }
     let mut driver = Driver::new(args, folder, seed)?;
     driver.run()?;
     report::print(&mut driver)
