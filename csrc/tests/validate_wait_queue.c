@@ -442,7 +442,7 @@ static void event_loop(void *arg) {
 }
 TEST(no_event_is_missed) {
     board = shared_memory(4096);
-    const uint32_t rounds = (uint32_t)test_env("SHF_OPS", 8000);
+    const uint32_t ops = (uint32_t)test_env("SHF_OPS", 8000), rounds = ops < 8000 ? ops : 8000;
     struct trio t = trio_create("a", 4, 8);
     struct shf_item item;
     pid_t pid = fork_child(event_loop, (void *)(uintptr_t)rounds);
