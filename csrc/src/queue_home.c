@@ -9,13 +9,14 @@
  *            once for each life that has ever pulled and has not closed: 0.3 us. Of those that are alive two at a time are
  *            asked whether their process is over, though the kernel still holds their lock (it has gigabytes to take down):
  *            50 us each. Bringing home is O(places of a hand), with words in use O(items), once for each death.
- * WAITING    A sweep that nobody asked for waits 20 ms at most for a queue that a stopped process keeps locked, then gives up, and nobody sweeps for
- *            200 ms: a stopped process must not slow all pollers down. ready waits to the handle's deadline.
+ * WAITING    A sweep that nobody asked for waits 20 ms at most for a queue that a stopped process keeps locked, leaves what
+ *            needs that lock, and nobody sweeps for 60 ms: a stopped process must not slow all pollers down. What was asked
+ *            for, and ready, wait to the handle's deadline.
  */
 #include "queue.h"
 
 #define EVERY_NS UINT64_C(20000000)
-#define AFTER_FAILURE_NS UINT64_C(200000000)
+#define AFTER_FAILURE_NS UINT64_C(60000000)
 #define PATIENCE_NS UINT64_C(20000000)
 #define CLOSE_PATIENCE_NS UINT64_C(200000000)
 #define ASK_AGAIN_NS UINT64_C(100000000)
