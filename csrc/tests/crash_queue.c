@@ -509,6 +509,7 @@ static void prepare(void) {
 enum way { BY_RECOVER, BY_CHECK, BY_MOVE, BY_BATCH, BY_EMPTY_PULL, BY_LEN, BY_PUSH, BY_LEAVE, WAYS };
 struct process {
     const char *path;
+    uint32_t lock_ms;  /* 0: the default */
     int who, attached; /* attached: it opens, says so, and waits */
     uint64_t at;       /* the store at which it dies; 0: it lives */
     enum way way;
@@ -553,17 +554,17 @@ static void live(void *arg) {
     unsigned role = p->who == FIRST_CHILD && S.befores == 0 ? FIRST : p->who == PREDECESSOR ? 0 : REPAIR;
     struct actor a = actor_of(NULL, p->who);
     if (p->attached) {
-        a.s = set_open(p->path, 0, 0);
+        a.s = set_open(p->path, 0, p->lock_ms);
         if (write(p->ready[1], &c, 1) != 1 || read(p->go[0], &c, 1) != 1) _exit(97);
         before = shf__crash_count;
     } else if (p->who == FIRST_CHILD && !S.arm_open) {
-        a.s = set_open(p->path, 0, 0);
+        a.s = set_open(p->path, 0, p->lock_ms);
     }
     if (p->who == FIRST_CHILD && !S.arm_open) act_all(&a, S.warm, S.warms), before = shf__crash_count;
     if (a.s) atomic_store(&a.s->shm->swept, 0); /* a look after the dead is due */
     if (p->at) shf__crash_at = before + p->at;
     sites_role = role, sites_trace_from = before;
-    if (!a.s) a.s = set_open(p->path, 0, 0);
+    if (!a.s) a.s = set_open(p->path, 0, p->lock_ms);
     if (p->who == PREDECESSOR)
         act_all(&a, S.before, S.befores);
     else if (p->who == FIRST_CHILD)
@@ -766,7 +767,7 @@ static uint64_t fresh_store(const uint16_t *trace, uint64_t stores, uint64_t fro
 static void play(void) {
     static uint16_t trace[TRACED], later[TRACED];
     uint64_t full = test_env("SHF_CRASH_FULL", 0), singles = full ? 0 : test_env("SHF_CRASH_SINGLES", 60);
-    uint64_t budget = test_env("SHF_CRASH_PAIRS", 24), before = killed, pairs_before = pairs, thirds_before = thirds;
+    uint64_t budget = test_env("SHF_CRASH_PAIRS", 16), before = killed, pairs_before = pairs, thirds_before = thirds;
     unsigned role = S.befores ? REPAIR : FIRST;
     prepare();
     scenarios++;
@@ -1070,7 +1071,8 @@ static int stopped(uint64_t at, int is_attached, int kill_it, uint64_t killed_at
         stops++;
         int rc = SHF_OK;
         if (killed_at != 0) {
-            struct process other = {.path = path, .who = THIRD_CHILD, .at = killed_at, .way = BY_RECOVER};
+            struct process other = {
+                .path = path, .who = THIRD_CHILD, .lock_ms = 20, .at = killed_at, .way = BY_RECOVER};
             start_process(&other);
             pairs += !end_process(&other);
             replay_all(THIRD_CHILD, 1);
@@ -1113,7 +1115,7 @@ static int stopped(uint64_t at, int is_attached, int kill_it, uint64_t killed_at
     return completed;
 }
 static void play_stops(int is_attached, int two) {
-    uint64_t most = test_env("SHF_STOPS", 24), points = 1, before_stops = stops;
+    uint64_t most = test_env("SHF_STOPS", TEST_SANITIZED ? 8 : 24), points = 1, before_stops = stops;
     begin();
     died_holding();
     prepare();

@@ -112,7 +112,7 @@ static int from(int flags) {
 static int act_from_fd(struct run *r) { return (void)r, from(O_RDWR); }
 static int act_from_fd_read_only(struct run *r) { return (void)r, from(O_RDONLY); }
 static int act_close(struct run *r) {
-    shf_queue_set_close(r->s), r->s = NULL;
+    shf_queue_set_close(r->s), r->s = NULL, r->b = NULL;
     return SHF_OK;
 }
 static int act_handle(struct run *r) {

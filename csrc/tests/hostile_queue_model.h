@@ -157,7 +157,8 @@ TEST_FN void hostile_edit_set(struct hostile_image *m) {
     case 21: /* an item's word */
         at = SET_PAGE(SHF_SET_WORDS) + draw(m, (uint64_t)items_of(m) + 1) % 4096 * 4;
         poke(m, at, 4,
-             draw(m, 4) ? shf_word_of(SHF_OWNER(draw(m, 4), draw(m, 4)), (uint32_t)draw(m, 6)) : odd_number(m));
+             draw(m, 4) ? shf_word_of(SHF_OWNER(draw(m, 4), (uint32_t)draw(m, 4)), (uint32_t)draw(m, 6))
+                        : odd_number(m));
         break;
     case 22:
         poke(m, SET_PAGE(0) + FIELD(shf_shm_queue_set, count), 4,
