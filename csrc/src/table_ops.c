@@ -580,14 +580,16 @@ int shf_table_add(struct shf_table *t, const void *key, size_t klen, int64_t del
     return rc;
 }
 
+/* *sequence (may be NULL) = the number of the large value that was compared, 0 if it was none. */
 static int swap(struct shf_table *t, const void *key, size_t klen, const struct shf_bytes *expected,
-                const struct shf_bytes *desired, void *buf, size_t cap, size_t *vlen, uint32_t *uid) {
+                const struct shf_bytes *desired, void *buf, size_t cap, size_t *vlen, uint32_t *uid, uint64_t *sequence) {
     struct op o = op_key(t, SWAP, key, klen);
     o.expected = expected;
     if (desired->data != SHF_ABSENT) op_store(&o, desired->data, desired->len);
     o.old = buf, o.cap = cap, o.old_len = vlen;
     int rc = run(&o);
     if (rc == SHF_OK && uid != NULL) *uid = o.uid;
+    if (sequence != NULL) *sequence = o.seen.valid ? o.seen.sequence : 0;
     return rc;
 }
 
@@ -598,7 +600,7 @@ int shf_table_cas(struct shf_table *t, const void *key, size_t klen, const struc
     SHF_CHECK_ARGS(expected != NULL && desired != NULL);
     CHECK_VALUE(expected->data, expected->len);
     CHECK_VALUE(desired->data, desired->len);
-    return swap(t, key, klen, expected, desired, buf, cap, vlen, NULL);
+    return swap(t, key, klen, expected, desired, buf, cap, vlen, NULL, NULL);
 }
 
 /* A reader's look-up and one under the lock agree but for changes in between. In a damaged file they may differ for ever:
@@ -618,7 +620,7 @@ int shf_table_update(struct shf_table *t, const void *key, size_t klen, shf_upda
                      uint32_t *uid) {
     CHECK_KEY(t, key, klen);
     SHF_CHECK_ARGS(fn != NULL);
-    if (t->region.read_only) return swap(t, key, klen, NULL, &(struct shf_bytes){SHF_ABSENT, 0}, NULL, 0, NULL, NULL);
+    if (t->region.read_only) return swap(t, key, klen, NULL, &(struct shf_bytes){SHF_ABSENT, 0}, NULL, 0, NULL, NULL, NULL);
     unsigned char small[256], *buf = small;
     size_t cap = sizeof small, n = 0;
     struct disagreement d = {0, 0};
@@ -646,9 +648,13 @@ int shf_table_update(struct shf_table *t, const void *key, size_t klen, shf_upda
             rc = shf__fail(SHF_ERR_INVALID, 0, "update", t->region.path, NULL);
             break;
         }
-        rc = swap(t, key, klen, &old, &desired, NULL, 0, NULL, uid);
+        uint64_t sequence;
+        rc = swap(t, key, klen, &old, &desired, NULL, 0, NULL, uid, &sequence);
         if (rc != SHF_UNCHANGED) break;
-        if (is_damage(&d, old.data == SHF_ABSENT ? 0 : shf__hash(&t->hash, buf, n) | 1)) {
+        /* A large value by its number, which no other ever has: its bytes, if damage made it overlap what changes all the
+         * time, would be others at each look. */
+        uint64_t about = sequence != 0 ? sequence | UINT64_C(1) << 63 : old.data == SHF_ABSENT ? 0 : shf__hash(&t->hash, buf, n) | 1;
+        if (is_damage(&d, about)) {
             rc = shf__region_corrupt(&t->region, "update: readers and writers find different values", 0);
             break;
         }
