@@ -26,7 +26,7 @@ pub(crate) struct QueueArgs {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
     /// How long one measurement takes, about
-    #[arg(long, default_value_t = 0.15, value_parser = seconds)]
+    #[arg(long, default_value_t = 0.3, value_parser = seconds)]
     pub(crate) seconds: f64,
     /// A short run, to see that everything works: 2 rounds of 0.02 seconds
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
@@ -110,7 +110,7 @@ pub(crate) enum Workload {
     Check,
 }
 
-/// How shf is used.
+/// How shf or rtrb is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub(crate) enum Way {
     /// One batch, used again and again; the others: their own way
@@ -119,6 +119,8 @@ pub(crate) enum Way {
     New,
     /// Push and pull in one call
     Exchange,
+    /// rtrb: chunks, element by element, where plain copies slices
+    Chunks,
 }
 
 /// What is measured: a system in one place.
@@ -210,6 +212,7 @@ impl Unit {
             (System::Rtrb, _) => {
                 add(Cycle, 0, any, Way::Plain);
                 add(OneWay, 0, any, Way::Plain);
+                add(OneWay, 0, many, Way::Chunks);
             }
             (System::ArrayQueue | System::Mpsc, _) => {
                 add(Cycle, 0, one, Way::Plain);

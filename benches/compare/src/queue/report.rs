@@ -227,6 +227,7 @@ fn label(unit: Unit, bytes: u32, way: Way) -> String {
         Way::Plain => "",
         Way::New => ", new batches",
         Way::Exchange => ", exchange",
+        Way::Chunks => ", chunks",
     };
     format!("{unit}{}{way}", of_bytes(bytes))
 }

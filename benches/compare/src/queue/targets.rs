@@ -15,6 +15,7 @@ pub(crate) fn targets(r: &Report) -> Vec<Target> {
     let cycle = |batch| r.rate(PROCESSES, shape(Workload::Cycle, batch, Way::Plain));
     let exchange = |batch| r.rate(PROCESSES, shape(Workload::Cycle, batch, Way::Exchange));
     let one_way = |unit, batch| r.rate(unit, shape(Workload::OneWay, batch, Way::Plain));
+    let chunks = |batch| r.rate(RTRB, shape(Workload::OneWay, batch, Way::Chunks));
     let ratio = |a: Option<f64>, b: Option<f64>| Some(a? / b?);
     let latency = |unit, workload| r.latency(unit, workload).map(|latency| latency.quantiles[0]);
     let to = |other, workload| ratio(latency(PROCESSES, workload), latency(other, workload));
@@ -31,24 +32,19 @@ pub(crate) fn targets(r: &Report) -> Vec<Target> {
         rate("cycle in two processes, each, one at a time", cycle(1), 10.0, 30.0),
         rate("the same, push and pull in one call", exchange(1), 10.0, 30.0),
         at_least(
-            "one way in threads, 1,000 a call / rtrb",
-            ratio(one_way(THREADS, 1000), one_way(RTRB, 1000)),
+            "one way in threads, 1,000 a call / rtrb chunks",
+            ratio(one_way(THREADS, 1000), chunks(1000)),
             0.5,
             0.8,
         ),
         at_least(
-            "one way in threads, 64 a call / rtrb",
-            ratio(one_way(THREADS, 64), one_way(RTRB, 64)),
+            "one way in threads, 64 a call / rtrb chunks",
+            ratio(one_way(THREADS, 64), chunks(64)),
             0.5,
             0.8,
         ),
-        at_least(
-            "cycle in processes, 1,000 / rtrb one way",
-            ratio(cycle(1000), one_way(RTRB, 1000)),
-            0.5,
-            0.8,
-        ),
-        at_least("cycle in processes, 64 / rtrb one way", ratio(cycle(64), one_way(RTRB, 64)), 0.5, 0.8),
+        at_least("cycle in processes, 1,000 / rtrb chunks", ratio(cycle(1000), chunks(1000)), 0.5, 0.8),
+        at_least("cycle in processes, 64 / rtrb chunks", ratio(cycle(64), chunks(64)), 0.5, 0.8),
         at_most("there and back, p50 / iceoryx2", to(ICEORYX2, Workload::PingPong), 0.5, 0.3),
         at_most("wake-up, p50 / bare futex", to(BARE, Workload::WakeUp), 1.3, 1.1),
     ]

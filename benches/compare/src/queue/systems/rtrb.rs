@@ -5,7 +5,7 @@ use ::rtrb::{Consumer, Producer, RingBuffer};
 
 use super::{End, Job, ServeQueueArgs};
 use crate::AnyError;
-use crate::queue::args::{Side, Workload};
+use crate::queue::args::{Side, Way, Workload};
 use crate::queue::loops;
 
 pub(crate) struct Ring {
@@ -18,6 +18,8 @@ pub(crate) struct Ring {
     /// What is sent, or was taken.
     numbers: Vec<u32>,
     one: bool,
+    /// Chunks, gone through element by element; else whole slices are copied.
+    chunks: bool,
     cycle: bool,
     look: bool,
     wrong: u64,
@@ -35,6 +37,7 @@ pub(crate) fn pair(args: &ServeQueueArgs) -> [Ring; 2] {
         items,
         numbers: Vec::new(),
         one: true,
+        chunks: false,
         cycle: false,
         look: false,
         wrong: 0,
@@ -61,6 +64,14 @@ impl Ring {
                 1
             });
         }
+        if self.chunks {
+            let Ok(chunk) = self.from.read_chunk(n.min(self.from.slots())) else { return 0 };
+            let n = chunk.len();
+            for (number, value) in self.numbers[..n].iter_mut().zip(chunk) {
+                *number = value;
+            }
+            return n;
+        }
         self.from.pop_partial_slice(&mut self.numbers[..n]).0.len()
     }
 
@@ -69,6 +80,10 @@ impl Ring {
         if self.one {
             return usize::from(self.to.push(self.numbers[0]).is_ok());
         }
+        if self.chunks {
+            let Ok(chunk) = self.to.write_chunk_uninit(n.min(self.to.slots())) else { return 0 };
+            return chunk.fill_from_iter(self.numbers[..n].iter().copied());
+        }
         self.to.push_partial_slice(&self.numbers[..n]).0.len()
     }
 }
@@ -76,6 +91,7 @@ impl Ring {
 impl End for Ring {
     fn prepare(&mut self, job: &Job) -> Result<(), AnyError> {
         self.one = job.shape.batch == 1;
+        self.chunks = job.shape.way == Way::Chunks;
         self.cycle = job.shape.workload == Workload::Cycle;
         self.look = job.look;
         self.wrong = 0;

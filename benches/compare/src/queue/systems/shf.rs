@@ -124,7 +124,7 @@ impl Hand {
                 }
                 Ok(moved)
             }
-            (Way::Plain, true) => {
+            (Way::Plain | Way::Chunks, true) => {
                 let Some(mut item) = self.pull()? else { return Ok(0) };
                 if self.bytes > 0 {
                     self.visit(&mut item, first);
@@ -132,7 +132,7 @@ impl Hand {
                 self.destination().push(item)?;
                 Ok(1)
             }
-            (Way::Plain, false) => {
+            (Way::Plain | Way::Chunks, false) => {
                 let mut batch = self.batch.take().ok_or("no batch")?;
                 self.pull_many(&mut batch, n)?;
                 let moved = batch.len();
