@@ -139,8 +139,9 @@ static uint32_t bare_pages(uint32_t items, uint32_t item_size) {
 }
 /* The same with the rings of the first queues: the file says how many. */
 static uint32_t object_pages_of(uint32_t items, uint32_t item_size, uint32_t pages) {
-    uint64_t bare = bare_pages(items, item_size), ring = ring_bytes(items) / SHF_PAGE;
-    if (bare == 0) return 0;
+    uint64_t bare = bare_pages(items, item_size);
+    if (bare == 0) return 0; /* before the ring, which is not made for more items than can be */
+    uint64_t ring = ring_bytes(items) / SHF_PAGE;
     return pages > bare && (pages - bare) % ring == 0 && (pages - bare) / ring <= SHF_QUEUES_MAX ? pages : (uint32_t)(bare + ring);
 }
 
