@@ -158,28 +158,6 @@ static inline void shm_copy_out(void *dst, const shf_au64 *src, size_t off, size
         d += 8, n -= 8;
     }
 }
-/* The same for n 32-bit words that only the holder of a lock touches: at memcpy's speed, no atomics. What follows may not
- * be moved before it, nor it before what precedes. */
-static inline void shm_copy32_in(shf_au32 *dst, const uint32_t *src, size_t n) {
-    shf_compiler_fence();
-#ifdef SHF_CRASH_POINTS
-    for (size_t i = 0; i < n; i++) shm_store_relaxed32(dst + i, src[i]);
-#else
-    memcpy((void *)dst, src, n * 4);
-#endif
-    shf_compiler_fence();
-}
-static inline void shm_clear32(shf_au32 *dst, size_t n) {
-    shf_compiler_fence();
-#ifdef SHF_CRASH_POINTS
-    for (size_t i = 0; i < n; i++) shm_store_relaxed32(dst + i, 0);
-#else
-    memset((void *)dst, 0, n * 4);
-#endif
-    shf_compiler_fence();
-}
-static inline void shm_copy32_out(uint32_t *dst, const shf_au32 *src, size_t n) { memcpy(dst, (const void *)src, n * 4); }
-
 /* 1 if the n bytes at byte offset `off` of src equal p's. */
 static inline int shm_equal(const shf_au64 *src, size_t off, const void *p, size_t n) {
     const unsigned char *s = p;

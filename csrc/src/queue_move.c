@@ -102,56 +102,92 @@ int shf__queue_lock_head(struct shf_queue *q) { return lock_head(q); }
 
 /* ---- runs of numbers ---------------------------------------------------------------------------------- */
 
+/* Eight at a time, in two vectors of what every processor has. In a build with crash points one by one: each store counts. */
 typedef uint32_t lanes __attribute__((vector_size(16), aligned(4), may_alias));
-#define LANES 4u
+#ifdef SHF_CRASH_POINTS
+#define STEP(i, n) 0
+#else
+#define STEP(i, n) ((i) + 8 <= (n))
+#endif
+static inline lanes load4(const void *from) { return *(const volatile lanes *)from; } /* once: nobody reads it again */
+static inline void store4(void *to, lanes v) { *(volatile lanes *)to = v; }
+static inline uint32_t any_of(lanes v) { return v[0] | v[1] | v[2] | v[3]; }
 
-/* 1 if each of them is below `limit`, which is at most 2^31. */
-static int all_below(const uint32_t *numbers, uint32_t n, uint32_t limit) {
+/* Copies a run of the ring out. The top bit of the result: one of them is not below `limit`, which is at most 2^31. */
+static inline uint32_t take_run(uint32_t *numbers, const shf_au32 *ring, size_t n, uint32_t limit) {
     lanes wide = {0};
-    uint32_t narrow = 0, i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        lanes x = *(const lanes *)(const void *)(numbers + i);
-        wide |= (limit - 1 - x) | x; /* the top bit: x is beyond, or as large as 2^31 */
+    size_t i = 0;
+    uint32_t narrow = 0;
+    for (; STEP(i, n); i += 8) {
+        lanes x = load4(ring + i), y = load4(ring + i + 4);
+        store4(numbers + i, x);
+        store4(numbers + i + 4, y);
+        wide |= (limit - 1 - x) | x | (limit - 1 - y) | y; /* beyond it, or as large as 2^31 */
     }
-    for (; i < n; i++) narrow |= (limit - 1 - numbers[i]) | numbers[i];
-    for (uint32_t k = 0; k < LANES; k++) narrow |= wide[k];
-    return narrow >> 31 == 0;
+    for (; i < n; i++) {
+        numbers[i] = shm_load_relaxed32(ring + i);
+        narrow |= (limit - 1 - numbers[i]) | numbers[i];
+    }
+    return narrow | any_of(wide);
 }
 
 /* entries[i] = numbers[i] | tag, in a hand: of this life, so nobody else touches them. */
-static void hold(shf_au32 *entries, const uint32_t *numbers, uint32_t n, uint32_t tag) {
-    uint32_t i = 0;
+static inline void hold(shf_au32 *entries, const uint32_t *numbers, size_t n, uint32_t tag) {
+    size_t i = 0;
     shf_compiler_fence();
-#ifndef SHF_CRASH_POINTS
-    for (; i + LANES <= n; i += LANES)
-        *(lanes *)(void *)(entries + i) = *(const lanes *)(const void *)(numbers + i) | tag;
-#endif
+    for (; STEP(i, n); i += 8) {
+        store4(entries + i, load4(numbers + i) | tag);
+        store4(entries + i + 4, load4(numbers + i + 4) | tag);
+    }
     for (; i < n; i++) shm_store_relaxed32(entries + i, numbers[i] | tag);
     shf_compiler_fence();
 }
 
 /* 1 if entries[i] == numbers[i] | tag for each. */
-static int holds(const shf_au32 *entries, const uint32_t *numbers, uint32_t n, uint32_t tag) {
+static inline int holds(const shf_au32 *entries, const uint32_t *numbers, size_t n, uint32_t tag) {
     lanes wide = {0};
-    uint32_t narrow = 0, i = 0;
-    for (; i + LANES <= n; i += LANES)
-        wide |= *(const lanes *)(const void *)(entries + i) ^ (*(const lanes *)(const void *)(numbers + i) | tag);
+    size_t i = 0;
+    uint32_t narrow = 0;
+    for (; STEP(i, n); i += 8)
+        wide |= (load4(entries + i) ^ (load4(numbers + i) | tag)) | (load4(entries + i + 4) ^ (load4(numbers + i + 4) | tag));
     for (; i < n; i++) narrow |= shm_load_relaxed32(entries + i) ^ (numbers[i] | tag);
-    for (uint32_t k = 0; k < LANES; k++) narrow |= wide[k];
-    return narrow == 0;
+    return (narrow | any_of(wide)) == 0;
 }
 
-static void ring_read(const struct shf_queue *q, uint64_t position, uint32_t *numbers, uint32_t n) {
-    uint32_t at = (uint32_t)position & q->set->mask, straight = q->set->mask + 1 - at;
-    if (straight > n) straight = n;
-    shm_copy32_out(numbers, q->ring + at, straight);
-    shm_copy32_out(numbers + straight, q->ring, n - straight);
+static inline void put_run(shf_au32 *to, const uint32_t *numbers, size_t n) {
+    size_t i = 0;
+    shf_compiler_fence();
+    for (; STEP(i, n); i += 8) {
+        store4(to + i, load4(numbers + i));
+        store4(to + i + 4, load4(numbers + i + 4));
+    }
+    for (; i < n; i++) shm_store_relaxed32(to + i, numbers[i]);
+    shf_compiler_fence();
 }
-static void ring_write(const struct shf_queue *q, uint64_t position, const uint32_t *numbers, uint32_t n) {
+
+static inline void clear_run(shf_au32 *entries, size_t n) {
+    lanes none = {0};
+    size_t i = 0;
+    shf_compiler_fence();
+    for (; STEP(i, n); i += 8) {
+        store4(entries + i, none);
+        store4(entries + i + 4, none);
+    }
+    for (; i < n; i++) shm_store_relaxed32(entries + i, 0);
+    shf_compiler_fence();
+}
+
+/* 1 if all of them are numbers of items. */
+static inline int ring_read(const struct shf_queue *q, uint64_t position, uint32_t *numbers, uint32_t n) {
     uint32_t at = (uint32_t)position & q->set->mask, straight = q->set->mask + 1 - at;
-    if (straight > n) straight = n;
-    shm_copy32_in(q->ring + at, numbers, straight);
-    shm_copy32_in(q->ring, numbers + straight, n - straight);
+    if (SHF_LIKELY(n <= straight)) return take_run(numbers, q->ring + at, n, q->set->items) >> 31 == 0;
+    return (take_run(numbers, q->ring + at, straight, q->set->items) |
+            take_run(numbers + straight, q->ring, n - straight, q->set->items)) >> 31 == 0;
+}
+static inline void ring_write(const struct shf_queue *q, uint64_t position, const uint32_t *numbers, uint32_t n) {
+    uint32_t at = (uint32_t)position & q->set->mask, straight = q->set->mask + 1 - at;
+    put_run(q->ring + at, numbers, n < straight ? n : straight);
+    if (SHF_UNLIKELY(n > straight)) put_run(q->ring, numbers + straight, n - straight);
 }
 
 /* ---- pushing ------------------------------------------------------------------------------------------ */
@@ -162,7 +198,7 @@ static SHF_COLD uint32_t call_sleepers(struct shf_queue *q, uint32_t sleepers) {
     return sleepers;
 }
 
-static inline struct shf_wake commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from,
+static inline __attribute__((always_inline)) struct shf_wake commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from,
                                           shf_au32 *entries) {
     struct shf_shm_queue *shm = q->shm;
     struct shf_queue_set *set = q->set;
@@ -176,10 +212,13 @@ static inline struct shf_wake commit_push(struct shf_queue *q, const uint32_t *n
         if (entries == NULL)
             for (uint32_t i = 0; i < n; i++) shm_store_relaxed32(&set->words[numbers[i]], 0);
         else if (n == 1) shm_store_relaxed32(entries, 0);
-        else shm_clear32(entries, n);
+        else clear_run(entries, n);
     }
-    for (uint64_t p = n > SHF_RECENT ? tail + n - SHF_RECENT : tail; p != tail + n; p++)
-        shm_store_relaxed(&shm->recent[p % SHF_RECENT], (p + 1) << 32 | numbers[p - tail]);
+    if (n == 1)
+        shm_store_relaxed(&shm->recent[tail % SHF_RECENT], (tail + 1) << 32 | numbers[0]);
+    else
+        for (uint64_t p = n > SHF_RECENT ? tail + n - SHF_RECENT : tail; p != tail + n; p++)
+            shm_store_relaxed(&shm->recent[p % SHF_RECENT], (p + 1) << 32 | numbers[p - tail]);
     shm_store_release(&shm->tail, tail + n); /* T1 */
     uint32_t sleepers = shm_load_relaxed32(&shm->sleepers);
     struct shf_wake wake = {SHF_LIKELY(sleepers == 0) ? 0 : call_sleepers(q, sleepers), n, tail + n};
@@ -498,8 +537,7 @@ static int pull_batch(struct shf_queue *q, struct shf_batch *b, uint32_t want, u
         return SHF_NOT_FOUND;
     }
     uint32_t n = (uint32_t)there;
-    ring_read(q, head, b->numbers, n);
-    if (SHF_UNLIKELY(!all_below(b->numbers, n, set->items)))
+    if (SHF_UNLIKELY(!ring_read(q, head, b->numbers, n)))
         return damaged(q, "queue: a ring entry names no item", head);
     if (SHF_UNLIKELY(place == SHF_IN_WORDS && !words_are(set, b->numbers, n, 0)))
         return damaged(q, "queue: a ring entry names an item that is held", head);
