@@ -110,17 +110,17 @@ errors! {
     Invalid = SHF_ERR_INVALID,
     /// [`TableOptions::create`](crate::TableOptions::create): the path exists already.
     Exists = SHF_ERR_EXISTS,
-    /// There is no such file.
+    /// There is no such file, or no queue of that name.
     NotFound = SHF_ERR_NOT_FOUND,
-    /// A change through a read-only table.
+    /// A change through a read-only table or queue set.
     ReadOnly = SHF_ERR_READ_ONLY,
     /// The file system is full, or `max_bytes` or `RLIMIT_FSIZE` is reached. Reads and removals still work,
     /// and so do puts after removals.
     NoSpace = SHF_ERR_NO_SPACE,
-    /// The index has no room for this key: its part of the hash space is full.
+    /// The index has no room for this key: its part of the hash space is full. Or a set has 255 queues already.
     Full = SHF_ERR_FULL,
     /// Key and value are longer than 2^32 - 1 bytes together. When creating: fixed lengths of more than 120 bytes
-    /// together.
+    /// together; items of more than 2^30.
     TooLong = SHF_ERR_TOO_LONG,
     /// A table of fixed lengths ([`TableOptions::fixed`](crate::TableOptions::fixed)) was given a key or a value of
     /// another length. The message names both.

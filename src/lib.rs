@@ -92,21 +92,22 @@
 //!
 //! Processes that may write the file are trusted to run shf's code, not to stay alive. Who lacks the permission
 //! of the file's mode gets nothing. A file that was damaged or forged gives errors, not memory unsafety: nothing
-//! that is read from it is followed unchecked, and no reference into shared memory ever leaves this crate, values
-//! are copied out. A process that scribbles over the file while others run can make them return wrong data or
-//! [`Error::Corrupt`], but not read or write outside of the mapping. *Truncating* a path's file under its users
-//! kills them (SIGBUS); anonymous tables are sealed against that.
+//! that is read from it is followed unchecked, and of tables no reference into shared memory ever leaves this crate:
+//! values are copied out. An [`Item`] is one: its bytes are its holder's alone as long as all processes run shf's code
+//! ([`QueueSet`](QueueSet#trust)). A process that scribbles over the file while others run can make them return wrong data
+//! or [`Error::Corrupt`], but not read or write outside of the mapping. *Truncating* a path's file under its users
+//! kills them (SIGBUS); anonymous tables and queue sets are sealed against that.
 //!
 //! # Threads and fork
 //!
-//! [`Table`] is `Clone + Send + Sync`; a clone is the same handle. After `fork` the child may go on using its copies: each
-//! registers anew at its first change, or gives [`Error::Forked`] if it cannot. Do not call shf from a signal
-//! handler, or in a `vfork` child.
+//! [`Table`] is `Clone + Send + Sync`; a clone is the same handle. So are [`QueueSet`] and [`Queue`]; an [`Item`] is `Send`. After
+//! `fork` the child may go on using its copies: each registers anew at its first change, or gives [`Error::Forked`] if it
+//! cannot. The items that the parent holds stay the parent's. Do not call shf from a signal handler, or in a `vfork` child.
 //!
 //! # Limits
 //!
 //! Linux, 64 bits, little-endian. Key and value at most 2^32 - 1 bytes together, fixed ones 120; 1,023 handles that can write per
-//! file, any number of read-only ones; 2 TiB a file.
+//! file, any number of read-only ones; 2 TiB a file. 2^24 items of at most 2^30 bytes and 255 queues a set.
 //!
 //! # Features
 //!

@@ -147,7 +147,9 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::InvalidItem`](crate::Error::InvalidItem): the item was pulled through another handle, or by the parent of
-    /// this forked child. Else see [above](Queue#errors-of-all-calls). An item whose push failed goes home.
+    /// this forked child. Else see [above](Queue#errors-of-all-calls). An item whose push failed is dropped: it
+    /// goes home, with what was written into it. To try again keep it in a [`Batch`]:
+    /// [`push_many_from`](Queue::push_many_from) leaves it there.
     ///
     /// # Cost
     /// A system call only if somebody sleeps on the queue.

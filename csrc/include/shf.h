@@ -49,7 +49,7 @@ extern "C" {
 /* ---- outcomes and errors ------------------------------------------------------------------------------ */
 
 #define SHF_OK 0
-#define SHF_NOT_FOUND 1 /* no such key or UID; the end of an iteration */
+#define SHF_NOT_FOUND 1 /* no such key or UID; an empty queue; the end of an iteration */
 #define SHF_EXISTS 2    /* insert: the key was there, its value is unchanged */
 #define SHF_TRUNCATED 3 /* the buffer was too small: nothing changed, the full length is reported */
 #define SHF_UNCHANGED 4 /* compare and swap: the value was not the expected one */
@@ -57,7 +57,7 @@ extern "C" {
 
 #define SHF_ERR_INVALID (-1)        /* an argument is not legal: NULL, unknown flag, size of a struct */
 #define SHF_ERR_EXISTS (-2)         /* create: the path exists already */
-#define SHF_ERR_NOT_FOUND (-3)      /* open: there is no such file */
+#define SHF_ERR_NOT_FOUND (-3)      /* open: there is no such file; there is no such queue */
 #define SHF_ERR_READ_ONLY (-4)      /* a change through a read-only handle */
 #define SHF_ERR_NO_SPACE (-5)       /* file system full, max_bytes or RLIMIT_FSIZE reached; nothing changed */
 #define SHF_ERR_FULL (-6)           /* the index has no room for this key (its part of the hash space is full) */

@@ -113,7 +113,7 @@ struct shf_item {
 /* Takes the first item of the queue: SHF_OK, or SHF_NOT_FOUND if it is empty. Its bytes are as its last holder left
  * them. May return SHF_ERR_READ_ONLY, _TIMEOUT, _CORRUPT, _FORKED, _IO, _ADDRESS_SPACE; nothing was changed then. */
 SHF_API int shf_queue_pull(struct shf_queue *queue, struct shf_item *item);
-/* The same, waiting up to timeout_ns for an item; spins for some microseconds before it sleeps. SHF_NOT_FOUND: none came,
+/* The same, waiting up to timeout_ns for an item (0: as shf_queue_pull); spins for some microseconds before it sleeps. SHF_NOT_FOUND: none came,
  * or a stopped process kept the queue locked all that time. SHF_ERR_TIMEOUT: it did so for the handle's lock_timeout_ms. */
 SHF_API int shf_queue_pull_wait(struct shf_queue *queue, uint64_t timeout_ns, struct shf_item *item);
 /* Puts the item at the end of the queue, any of the same set, and wakes a sleeper. item->data = NULL then.
@@ -124,7 +124,8 @@ SHF_API int shf_queue_push(struct shf_queue *queue, struct shf_item *item);
  * was pushed, but `from` is empty (item->data is NULL). An error of the push: nothing was done. An error of the pull:
  * item->data is NULL. */
 SHF_API int shf_queue_exchange(struct shf_queue *to, struct shf_item *item, struct shf_queue *from);
-/* The item goes home: pushed to the queue it was pulled from. */
+/* The item goes home: pushed to the queue it was pulled from. Waits for that queue's lock no longer than 0.2 s: then
+ * SHF_ERR_TIMEOUT, and the item is still held. */
 SHF_API int shf_item_return(struct shf_queue_set *set, struct shf_item *item);
 
 /* ---- many items at a time ----------------------------------------------------------------------------- */
@@ -165,7 +166,7 @@ SHF_API int shf_queue_wait_any(struct shf_queue *const *queues, uint32_t count, 
 /* A descriptor for epoll, poll and event loops: readable when the queue may have items. Pull until SHF_NOT_FOUND each
  * time it is readable; that makes it unreadable and asks for the next wake-up. Borrowed, of this process only (a child
  * asks for its own). The first call starts a thread that sleeps in the kernel; the handle's close ends it.
- * SHF_ERR_IO, SHF_ERR_NO_MEMORY. */
+ * SHF_ERR_IO, SHF_ERR_NO_MEMORY, SHF_ERR_READ_ONLY, SHF_ERR_FORKED. */
 SHF_API int shf_queue_wait_fd(struct shf_queue *queue, int *fd);
 
 /* ---- the whole ---------------------------------------------------------------------------------------- */
@@ -184,7 +185,7 @@ struct shf_queue_stats {
 };
 SHF_API int shf_queue_stats(struct shf_queue *queue, struct shf_queue_stats *stats);
 /* Moves all items that lie in `from` now to the end of `to`: *moved (may be NULL) of them, set also with an error. In steps: a
- * death leaves the rest where they were. */
+ * death leaves the rest in `from`, those just in hand (1,024 at most) at its end. */
 SHF_API int shf_queue_drain(struct shf_queue *from, struct shf_queue *to, uint64_t *moved);
 /* Brings the items of all queues, and those the dead held, to the first queue. Those that the living hold stay held. In
  * steps, beside others' pulls and pushes. */

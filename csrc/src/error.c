@@ -65,18 +65,18 @@ const struct shf_error_info *shf_last_error(void) { return &last.info; }
 const char *shf_strerror(int code) {
     switch (code) {
     case SHF_OK: return "success";
-    case SHF_NOT_FOUND: return "no such key or UID, or the end of an iteration";
+    case SHF_NOT_FOUND: return "no such key or UID, no item in the queue, or the end of an iteration";
     case SHF_EXISTS: return "the key is there already";
     case SHF_TRUNCATED: return "the buffer is too small, nothing was changed";
     case SHF_UNCHANGED: return "the value is not the expected one";
     case SHF_STOPPED: return "the callback asked to stop";
     case SHF_ERR_INVALID: return "an argument is not legal";
     case SHF_ERR_EXISTS: return "the file exists already";
-    case SHF_ERR_NOT_FOUND: return "there is no such file";
+    case SHF_ERR_NOT_FOUND: return "there is no such file, or no such queue";
     case SHF_ERR_READ_ONLY: return "a change was asked of something read-only";
     case SHF_ERR_NO_SPACE: return "no space: the file system is full, or a size limit is reached";
-    case SHF_ERR_FULL: return "the index has no room for this key";
-    case SHF_ERR_TOO_LONG: return "key and value are longer than 2^32 - 1 bytes";
+    case SHF_ERR_FULL: return "the index has no room for this key, or the set none for a queue";
+    case SHF_ERR_TOO_LONG: return "key and value are longer than 2^32 - 1 bytes, or an item than 2^30";
     case SHF_ERR_WRONG_LENGTH: return "key or value does not have the table's fixed length";
     case SHF_ERR_NOT_A_COUNTER: return "the value is not 8 bytes long";
     case SHF_ERR_TIMEOUT: return "a live process kept a lock beyond the deadline";

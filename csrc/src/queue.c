@@ -37,7 +37,7 @@
  * PUSH of n  under tail_word: each is held by me? ring[tail .. tail+n) = numbers; from = where they are held;
  *            new_tail = tail + n  [A2: armed: from here on it will happen]
  *            hand[from ..] = 0 (or the words)
- *            recent[position % 4] = position, number of the last four
+ *            recent[position % 4] = position + 1, number of the last four
  *            tail = new_tail  [T1: commit]; sleepers looked at; unlock; wake
  *    redo    (taker after a death, new_tail != tail): each entry at `from` that names its item -> 0; tail = new_tail.
  *    An entry is only cleared if it names the ring's item. While armed that item is in no other place, so the entry is the
@@ -61,7 +61,7 @@
  *    A life begins to hold only after it has done D2-D4 for the one before it in its slot, if lives[slot] is not 0: a
  *    generation in lives[] is one life's, and hand and words of a slot are one life's. One who is late with D3 for the one
  *    before finds another lives[slot], or nothing at the entry.
- *    Who: whoever finds a queue empty, waits, asks for a length, or closes; at most one every 20 ms (CAS on `swept`).
+ *    Who: whoever finds a queue empty, waits, asks for a length, or attaches; at most one every 20 ms (CAS on `swept`).
  *    Needs no lock of the registry: a stopped process cannot keep others from it, but within a queue's lock.
  *
  * SLEEP      (queue_wait.c) A sleeper sets SHF_SLEEPS_HERE under the *tail* lock, having found tail == head there, and
@@ -389,6 +389,10 @@ uint64_t shf_queue_set_stride(const struct shf_queue_set *set) { return set != N
 
 int shf__queue_corrupt(const struct shf_queue_set *set, const char *place, uint64_t where) {
     return shf__region_corrupt(&set->region, place, where);
+}
+
+int shf__queue_read_only(const struct shf_queue_set *set, const char *place) {
+    return shf__fail(SHF_ERR_READ_ONLY, 0, place, set->region.path, "%s: this handle is read-only", set->region.path);
 }
 
 /* The threads of a child did not come through the fork: what one of them began there is nobody's. */

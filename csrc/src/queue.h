@@ -75,7 +75,7 @@ struct shf_shm_queue {
     shf_au64 new_tail;     /* 136 != tail: a push of the ring's entries [tail, new_tail) is armed */
     shf_au32 from;         /* 144 where those items were held */
     shf_au32 wake;         /* 148 futex of the sleepers; moves with each wake */
-    shf_au64 returned;     /* 152 items brought home from the dead */
+    shf_au64 returned;     /* 152 items brought home from the dead, and from closed handles */
     shf_au32 tail_deaths;  /* 160 take-overs of tail_word */
     uint32_t pad1[23];
     /* who pulls: all but head_word written by its holder */
@@ -100,6 +100,9 @@ _Static_assert(offsetof(struct shf_shm_queue, head_word) == 256, "queue");
 #define SHF_SET_QUEUES 3u
 #define SHF_SET_WORDS 35u
 _Static_assert((SHF_SET_WORDS - SHF_SET_QUEUES) * SHF_PAGE >= SHF_QUEUES_MAX * sizeof(struct shf_shm_queue), "queues fit");
+
+/* How long a lock is waited for where nobody depends on it: giving back, closing. */
+#define SHF_SHORT_PATIENCE_NS UINT64_C(200000000)
 
 /* ---- private ------------------------------------------------------------------------------------------ */
 
@@ -168,6 +171,7 @@ struct shf_wake {
 struct shf_wake shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from, shf_au32 *entries);
 void shf__queue_wake(struct shf_queue *q, const struct shf_wake *wake);
 int shf__queue_corrupt(const struct shf_queue_set *set, const char *place, uint64_t where);
+int shf__queue_read_only(const struct shf_queue_set *set, const char *place);
 /* The entries of a slot's hand; NULL if it has none, or its page number cannot be. */
 shf_au32 *shf__queue_hand_of(struct shf_queue_set *set, uint32_t slot);
 static inline uint32_t shf__queue_place(uint32_t slot, uint32_t place) { return slot << SHF_HAND_PLACE_BITS | place; }
@@ -194,8 +198,9 @@ int shf__queue_sweep(struct shf_queue_set *set, enum shf_sweep when);
 void shf__queue_let_go(struct shf_queue_set *set);
 
 /* queue_wait.c */
-/* The queue was found empty: asks the descriptor's thread for a wake-up, if there is one. */
-void shf__queue_rearm(struct shf_queue *q);
+/* The queue was found empty: asks the descriptor's thread for a wake-up, if there is one. SHF_NOT_FOUND, or why that thread
+ * could not wait. */
+int shf__queue_rearm(struct shf_queue *q);
 void shf__queue_stop_wakers(struct shf_queue_set *set);
 
 #endif

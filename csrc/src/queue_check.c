@@ -164,13 +164,9 @@ int shf_queue_set_check(struct shf_queue_set *set, struct shf_queue_report *repo
     return rc;
 }
 
-static int read_only(const struct shf_queue_set *set, const char *place) {
-    return shf__fail(SHF_ERR_READ_ONLY, 0, place, set->region.path, "%s: this handle is read-only", set->region.path);
-}
-
 int shf_queue_drain(struct shf_queue *from, struct shf_queue *to, uint64_t *moved) {
     SHF_CHECK_ARGS(from != NULL && to != NULL && from->set == to->set);
-    if (from->set->region.read_only) return read_only(from->set, "queue: drain");
+    if (from->set->region.read_only) return shf__queue_read_only(from->set, "queue: drain");
     struct shf_batch *batch;
     uint64_t there, done = 0;
     int rc = shf_queue_len(from, &there);
@@ -191,7 +187,7 @@ int shf_queue_drain(struct shf_queue *from, struct shf_queue *to, uint64_t *move
 
 int shf_queue_set_reset(struct shf_queue_set *set) {
     SHF_CHECK_ARGS(set != NULL);
-    if (set->region.read_only) return read_only(set, "queue: reset");
+    if (set->region.read_only) return shf__queue_read_only(set, "queue: reset");
     int rc = shf__queue_sweep(set, SHF_SWEEP_ASKED), count = shf__queue_know(set);
     if (count < 0) return count;
     for (int i = 1; rc == SHF_OK && i < count; i++) rc = shf_queue_drain(&set->queues[i], &set->queues[0], NULL);
@@ -200,6 +196,6 @@ int shf_queue_set_reset(struct shf_queue_set *set) {
 
 int shf_queue_set_recover(struct shf_queue_set *set) {
     SHF_CHECK_ARGS(set != NULL);
-    if (set->region.read_only) return read_only(set, "queue: recover");
+    if (set->region.read_only) return shf__queue_read_only(set, "queue: recover");
     return shf__queue_sweep(set, SHF_SWEEP_ASKED);
 }

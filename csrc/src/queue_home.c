@@ -18,7 +18,6 @@
 #define EVERY_NS UINT64_C(20000000)
 #define AFTER_FAILURE_NS UINT64_C(60000000)
 #define PATIENCE_NS UINT64_C(20000000)
-#define CLOSE_PATIENCE_NS UINT64_C(200000000)
 #define ASK_AGAIN_NS UINT64_C(100000000)
 #define OVER_AT_A_TIME 2u
 #define RUN 256u /* items brought home under one lock */
@@ -247,9 +246,12 @@ static int bring_home(struct late *l, uint64_t patience) {
 /* ---- a life's first pull -------------------------------------------------------------------------------- */
 
 static shf_au32 *prepare_hand(struct shf_queue_set *set, uint32_t slot) {
+    uint64_t before = shf__registry_patience_ns;
     uint32_t page;
+    if (before == 0 || before > SHF_SHORT_PATIENCE_NS) shf__registry_patience_ns = SHF_SHORT_PATIENCE_NS; /* it works without */
     if (shm_load_acquire32(&set->hands[slot]) == 0 && shf__queue_grow(set, SHF_HAND_BYTES, &page, 1) == SHF_OK)
         shm_store_release32(&set->hands[slot], page); /* of zeros: the file's end has never been in use */
+    shf__registry_patience_ns = before;
     return shf__queue_hand_of(set, slot);
 }
 
@@ -291,7 +293,7 @@ void shf__queue_let_go(struct shf_queue_set *set) {
     struct kept kept = {{0}};
     struct late l = {set, SHF_OWNER_SLOT(me), 0, atomic_load_explicit(&set->known, memory_order_acquire), 1, 1, 0, &kept};
     l.life = shm_load_acquire32(&set->lives[l.slot]);
-    (void)bring_home(&l, CLOSE_PATIENCE_NS);
+    (void)bring_home(&l, SHF_SHORT_PATIENCE_NS);
     atomic_store_explicit(&set->ready, 0, memory_order_relaxed);
 }
 

@@ -239,7 +239,11 @@ static SHF_COLD void wake_up(struct shf_queue *q, struct shf_wake w) {
     while (w.sleepers & SHF_SLEEPS_HERE) {
         int woken = os_futex_wake(&q->shm->wake, w.n < INT32_MAX ? (int)w.n : INT32_MAX);
         if (woken < 0 || (uint32_t)woken < w.n) return; /* nobody sleeps any more */
-        if (lock_tail(q) != SHF_OK) return;             /* they look for themselves at their tick */
+        uint64_t before = shf__registry_patience_ns;
+        shf__registry_patience_ns = SHF_SHORT_PATIENCE_NS; /* what was pushed is pushed */
+        int rc = lock_tail(q);
+        shf__registry_patience_ns = before;
+        if (rc != SHF_OK) return; /* they look for themselves at their tick */
         uint64_t tail = shm_load_relaxed(&q->shm->tail);
         if (tail == w.tail) {
             shm_store_relaxed32(&q->shm->sleepers, shm_load_relaxed32(&q->shm->sleepers) | SHF_SLEEPS_HERE);
@@ -389,8 +393,7 @@ static inline int pull(struct shf_queue *q, struct shf_item *item, uint32_t plac
     }
     if (place != NO_PLACE) place_give(set, place);
     if (SHF_UNLIKELY(me == 0)) return rc;
-    shf__queue_rearm(q);
-    return SHF_NOT_FOUND;
+    return shf__queue_rearm(q);
 }
 
 int shf_queue_pull(struct shf_queue *q, struct shf_item *item) {
@@ -444,7 +447,11 @@ int shf_item_return(struct shf_queue_set *set, struct shf_item *item) {
     int count = shf__queue_know(set);
     if (count < 0) return count;
     if (item->data == NULL || item->home >= (uint32_t)count) return invalid_item(set, item->number);
-    return shf_queue_push(&set->queues[item->home], item);
+    uint64_t before = shf__registry_patience_ns;
+    if (before == 0) shf__registry_patience_ns = SHF_SHORT_PATIENCE_NS; /* who gives back has no use for a long wait */
+    int rc = shf_queue_push(&set->queues[item->home], item);
+    shf__registry_patience_ns = before;
+    return rc;
 }
 
 /* ---- batches ------------------------------------------------------------------------------------------ */
@@ -577,8 +584,7 @@ int shf_queue_pull_many(struct shf_queue *q, struct shf_batch *b, uint32_t n) {
         }
         if (looks == 0 && !look_again(q)) break;
     }
-    shf__queue_rearm(q);
-    return SHF_NOT_FOUND;
+    return shf__queue_rearm(q);
 }
 
 int shf_queue_push_many(struct shf_queue *q, struct shf_batch *b) {

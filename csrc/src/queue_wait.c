@@ -34,6 +34,7 @@ struct shf_waker {
     int fd;
     uint64_t process;
     shf_au32 state; /* private memory */
+    _Atomic int error; /* why the thread signalled without an item: the next empty pull tells it */
     _Atomic int stop;
     struct shf_waker *inherited; /* the parent's, which has no thread here; freed with this one, as others may look at it */
 };
@@ -97,9 +98,11 @@ static int wait_for(struct shf_queue *const *queues, uint32_t count, uint64_t ti
             for (int i = 0; i < SPINS && first_with_items(queues, count) == count; i++) pause_cpu();
             continue;
         }
-        if (before == 0) shf__registry_patience_ns = rest == SHF_WAIT_FOREVER ? 0 : rest;
+        if (stop != NULL) shf__registry_patience_ns = TICK_NS; /* so that it sees `stop` beside a stopped process */
+        else if (before == 0) shf__registry_patience_ns = rest == SHF_WAIT_FOREVER ? 0 : rest;
         rc = doze(queues, count, rest);
         shf__registry_patience_ns = before;
+        if (rc == SHF_ERR_TIMEOUT && stop != NULL) continue;
         if (rc == SHF_ERR_TIMEOUT && left(start, timeout, os_now_ns()) == 0) return SHF_NOT_FOUND; /* ours, not the lock's */
         if (rc < 0) return rc;
         if (rc == 0 && first_with_items(queues, count) == count) (void)shf__queue_sweep(queues[0]->set, SHF_SWEEP_DUE);
@@ -150,6 +153,7 @@ int shf_queue_pull_many_wait(struct shf_queue *q, struct shf_batch *batch, uint3
 int shf_queue_wait_any(struct shf_queue *const *queues, uint32_t count, uint64_t timeout_ns, uint32_t *which) {
     SHF_CHECK_ARGS(queues != NULL && which != NULL && count != 0 && count <= SHF_QUEUES_MAX && queues[0] != NULL);
     for (uint32_t i = 1; i < count; i++) SHF_CHECK_ARGS(queues[i] != NULL && queues[i]->set == queues[0]->set);
+    if (queues[0]->set->region.read_only) return shf__queue_read_only(queues[0]->set, "queue: wait_any");
     uint32_t found;
     int rc = wait_for(queues, count, timeout_ns, &found, NULL);
     if (rc == SHF_OK) *which = found;
@@ -178,9 +182,11 @@ static void *feed(void *context) {
     struct shf_waker *w = context;
     uint32_t which;
     while (wait_until_armed(w)) {
-        /* An error is signalled too: the next pull tells it. */
-        if (wait_for(&w->queue, 1, SHF_WAIT_FOREVER, &which, &w->stop) == SHF_NOT_FOUND) break;
+        int rc = wait_for(&w->queue, 1, SHF_WAIT_FOREVER, &which, &w->stop);
+        if (rc == SHF_NOT_FOUND) break;
+        if (rc < 0) os_sleep_ns(TICK_NS); /* who does not mind the error is not called without a pause */
         if (!change(w, ARMED)) continue;
+        atomic_store_explicit(&w->error, rc, memory_order_relaxed); /* 0: there are items */
         (void)os_event_signal(w->fd);
         atomic_store_explicit(&w->state, SIGNALLED, memory_order_release);
     }
@@ -192,17 +198,21 @@ static struct shf_waker *waker_of(struct shf_queue *q) {
     return w != NULL && w->process == shf__registry_process(&q->set->registry) ? w : NULL;
 }
 
-void shf__queue_rearm(struct shf_queue *q) {
-    if (SHF_LIKELY(atomic_load_explicit(&q->waker, memory_order_relaxed) == NULL)) return;
+int shf__queue_rearm(struct shf_queue *q) {
+    if (SHF_LIKELY(atomic_load_explicit(&q->waker, memory_order_relaxed) == NULL)) return SHF_NOT_FOUND;
     struct shf_waker *w = waker_of(q);
-    if (w == NULL) return;
+    if (w == NULL) return SHF_NOT_FOUND;
     while (!change(w, SIGNALLED)) {
-        if (atomic_load_explicit(&w->state, memory_order_acquire) == ARMED) return;
+        if (atomic_load_explicit(&w->state, memory_order_acquire) == ARMED) return SHF_NOT_FOUND;
         os_yield();
     }
+    int error = atomic_exchange_explicit(&w->error, 0, memory_order_relaxed);
     (void)os_event_clear(w->fd);
     atomic_store_explicit(&w->state, ARMED, memory_order_release);
     (void)os_futex_wake(&w->state, 1);
+    if (error == 0) return SHF_NOT_FOUND;
+    const char *path = q->set->region.path;
+    return shf__fail(error, 0, "queue: wait_fd", path, "%s: waiting for the queue '%s': %s", path, q->name, shf_strerror(error));
 }
 
 static int waker_new(struct shf_queue *q, struct shf_waker **waker) {

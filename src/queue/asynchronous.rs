@@ -44,7 +44,9 @@ use crate::{
 ///
 /// # Cost
 /// While there are items: as [`Queue::pull`], with no system call. A wait is one of tokio's, on the descriptor of
-/// [`Queue::wait_fd`]; a thread of this process sleeps in the kernel and makes it readable.
+/// [`Queue::wait_fd`]; a thread of this process sleeps in the kernel and makes it readable. Beside a process that was
+/// stopped inside a call a pull may block its thread for [`QueueOptions::lock_timeout`](crate::QueueOptions::lock_timeout):
+/// set it to what your runtime bears.
 ///
 /// # Death
 /// Items of the dead come home to those who wait, as to [`Queue::pull_wait`].

@@ -13,7 +13,8 @@ use crate::raw::queue::RawItem;
 /// 64 bytes. The bytes are as the last holder left them. (The feature `zerocopy` adds `view`, for typed ones.)
 ///
 /// Dropped unpushed it goes home: to the end of the queue it was pulled from. In a child made by `fork` after the pull
-/// dropping it does nothing, because the parent holds it. [`std::mem::forget`] leaks it until the handle closes.
+/// dropping it does nothing, because the parent holds it. The drop takes the lock of the item's home: if a stopped process
+/// keeps that one, the item stays held, after 0.2 s, until the handle closes. So does one given to [`std::mem::forget`].
 ///
 /// An item borrows the queue it came from, so it outlives neither that nor its set:
 ///

@@ -72,10 +72,11 @@ use crate::{
 ///
 /// # Trust
 ///
-/// Processes that may write the file are trusted with its items. An item's bytes are shared memory: one that is forged, or
-/// written by a process that does not hold it, changes under who does. Numbers and positions in the file are checked before
-/// they are followed, so a damaged file gives [`Error::Corrupt`](crate::Error::Corrupt), and nothing outside of the
-/// items is ever read or written.
+/// Processes that may write the file are trusted with its items: an item's bytes are shared memory, and its holder has
+/// `&mut` to them. A process that writes what it does not hold, or writes into a queue that an item lies in two places,
+/// breaks what Rust is promised of such a reference. Numbers and positions in the file are checked before they are
+/// followed, so a damaged file gives [`Error::Corrupt`](crate::Error::Corrupt), or an item that somebody else has too, but
+/// nothing outside of the items is ever read or written through it.
 ///
 /// # Fork
 ///
@@ -257,7 +258,7 @@ impl QueueSet {
     /// As [`reset`](QueueSet::reset).
     ///
     /// # Cost
-    /// A look at each slot that holds items; with a death a pass over the words of all items.
+    /// A look at each slot that holds items; with a death a pass over its hand, and over the words of all items if it held more than fits there.
     pub fn recover(&self) -> Result<()> {
         self.raw.recover()
     }

@@ -639,22 +639,27 @@ pub(crate) struct SlicesMut<'b> {
 }
 
 impl<'b> SlicesMut<'b> {
+    /// # Safety
+    /// Each index at most once.
     #[inline]
-    fn at(&self, index: usize) -> Option<&'b mut [u8]> {
+    unsafe fn at(&self, index: usize) -> Option<&'b mut [u8]> {
         let data = self.batch.data(index)?;
-        // SAFETY: as in `RawBatch::get`; the batch is borrowed exclusively for `'b`, no two of its items are the same
-        // bytes, and the range gives each index once.
+        // SAFETY: as in `RawBatch::get`; the batch is borrowed exclusively for `'b`, and the caller gives each index once. No
+        // two items of a batch are the same (Q1 of queue.c) as long as those who write the file run shf's code: the trust
+        // that `QueueSet` names.
         Some(unsafe { slice::from_raw_parts_mut(data.as_ptr(), self.batch.set.item_size) })
     }
 
     #[inline]
     pub(crate) fn next(&mut self) -> Option<&'b mut [u8]> {
-        self.range.next().and_then(|index| self.at(index))
+        // SAFETY: the range gives each index once, from whichever end.
+        self.range.next().and_then(|index| unsafe { self.at(index) })
     }
 
     #[inline]
     pub(crate) fn next_back(&mut self) -> Option<&'b mut [u8]> {
-        self.range.next_back().and_then(|index| self.at(index))
+        // SAFETY: as in `next`.
+        self.range.next_back().and_then(|index| unsafe { self.at(index) })
     }
 
     #[inline]
