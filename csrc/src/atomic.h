@@ -30,6 +30,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-
 #define SHF_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SHF_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define SHF_COLD __attribute__((noinline, cold))
+#define SHF_INLINE static inline __attribute__((always_inline))
 
 #ifdef SHF_CRASH_POINTS
 void shf__crash_point(void); /* os.c */

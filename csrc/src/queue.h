@@ -99,7 +99,7 @@ _Static_assert(offsetof(struct shf_shm_queue, head_word) == 256, "queue");
 #define SHF_SET_HANDS 2u
 #define SHF_SET_QUEUES 3u
 #define SHF_SET_WORDS 35u
-_Static_assert((SHF_SET_WORDS - SHF_SET_QUEUES) * SHF_PAGE >= SHF_QUEUES_MAX * sizeof(struct shf_shm_queue), "queues fit");
+_Static_assert((SHF_SET_WORDS - SHF_SET_QUEUES) * SHF_PAGE >= SHF_QUEUES_MAX * sizeof(struct shf_shm_queue), "queues");
 
 /* How long a lock is waited for where nobody depends on it: giving back, closing. */
 #define SHF_SHORT_PATIENCE_NS UINT64_C(200000000)
@@ -149,8 +149,8 @@ struct shf_queue_set {
 /* queue.c */
 /* Fills in queues that others have added; their number, or an error. */
 int shf__queue_know(struct shf_queue_set *set);
-/* `bytes` more at the end of the file, zeroed: *page is the first of them. `quiet`: a failure to grow is SHF_ERR_NO_SPACE,
- * and not recorded as this thread's last error. */
+/* `bytes` more at the end of the file, zeroed: *page is the first of them. `quiet`: a failure to grow is
+ * SHF_ERR_NO_SPACE, and not recorded as this thread's last error. */
 int shf__queue_grow(struct shf_queue_set *set, uint64_t bytes, uint32_t *page, int quiet);
 /* Excludes the other threads of this handle. */
 void shf__queue_enter(struct shf_queue_set *set);
@@ -166,12 +166,14 @@ struct shf_wake {
     uint32_t n;        /* items that were pushed */
     uint64_t tail;     /* behind them */
 };
-/* Under the tail lock: puts numbers[0..n) behind the tail and empties what held them, `entries` of a hand (NULL: the words);
- * `from` says the same to a repairer. */
-struct shf_wake shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from, shf_au32 *entries);
+/* Under the tail lock: puts numbers[0..n) behind the tail and empties what held them, `entries` of a hand (NULL: the
+ * words); `from` says the same to a repairer. */
+struct shf_wake shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from,
+                                       shf_au32 *entries);
 void shf__queue_wake(struct shf_queue *q, const struct shf_wake *wake);
 int shf__queue_corrupt(const struct shf_queue_set *set, const char *place, uint64_t where);
 int shf__queue_read_only(const struct shf_queue_set *set, const char *place);
+int shf__queue_other_handle(const struct shf_queue *q, const char *place);
 /* The entries of a slot's hand; NULL if it has none, or its page number cannot be. */
 shf_au32 *shf__queue_hand_of(struct shf_queue_set *set, uint32_t slot);
 static inline uint32_t shf__queue_place(uint32_t slot, uint32_t place) { return slot << SHF_HAND_PLACE_BITS | place; }
@@ -186,8 +188,8 @@ static inline int shf__queue_is_empty(const struct shf_queue *q) {
 int shf__queue_ready_slow(struct shf_queue_set *set, uint32_t me);
 /* Marks this life as one that holds in the words; before the first such hold. */
 void shf__queue_use_words(struct shf_queue_set *set, uint32_t me);
-/* Brings home what the dead hold. An error is that of a queue that could not be repaired or whose lock is kept; what else could
- * be done is done. */
+/* Brings home what the dead hold. An error is that of a queue that could not be repaired or whose lock is kept; what
+ * else could be done is done. */
 enum shf_sweep {
     SHF_SWEEP_DUE,  /* if nobody did so for 20 ms */
     SHF_SWEEP_NOW,
@@ -198,8 +200,8 @@ int shf__queue_sweep(struct shf_queue_set *set, enum shf_sweep when);
 void shf__queue_let_go(struct shf_queue_set *set);
 
 /* queue_wait.c */
-/* The queue was found empty: asks the descriptor's thread for a wake-up, if there is one. SHF_NOT_FOUND, or why that thread
- * could not wait. */
+/* The queue was found empty: asks the descriptor's thread for a wake-up, if there is one. SHF_NOT_FOUND, or why that
+ * thread could not wait. */
 int shf__queue_rearm(struct shf_queue *q);
 void shf__queue_stop_wakers(struct shf_queue_set *set);
 

@@ -2,9 +2,9 @@
 /*
  * queue_check.c - queues: drain, reset, and the count of every item
  *
- * WHAT       check takes the set lock and all locks of all queues, in the one order that two checks agree on (tail, head of
- *            queue 0, of queue 1, ...), and counts: with all of them held nothing moves (queue.c, WHO WRITES WHAT), so each
- *            item is seen once, in a ring, a hand or by its word (Q1-Q3).
+ * WHAT       check takes the set lock and all locks of all queues, in the one order that two checks agree on (tail,
+ *            head of queue 0, of queue 1, ...), and counts: with all of them held nothing moves (queue.c, WHO WRITES
+ *            WHAT), so each item is seen once, in a ring, a hand or by its word (Q1-Q3).
  * NOT        A repair of damage: that is reported. What a death left is repaired by taking the locks.
  */
 #include "queue.h"
@@ -49,17 +49,21 @@ static int meet(struct walk *w, uint32_t item, const char *where, uint32_t which
 static void walk_ring(struct walk *w, struct shf_queue *q) {
     uint64_t head = shm_load_relaxed(&q->shm->head), tail = shm_load_relaxed(&q->shm->tail);
     if (tail - head > w->set->items) {
-        problem(w, "queue %u has head %llu and tail %llu", q->index, (unsigned long long)head, (unsigned long long)tail);
+        problem(w, "queue %u has head %llu and tail %llu", q->index, (unsigned long long)head,
+                (unsigned long long)tail);
         return;
     }
     for (uint64_t p = head; p != tail; p++)
-        w->report->in_queues += (uint64_t)meet(w, shm_load_relaxed32(&q->ring[p & w->set->mask]), "the ring of queue", q->index);
+        w->report->in_queues +=
+            (uint64_t)meet(w, shm_load_relaxed32(&q->ring[p & w->set->mask]), "the ring of queue", q->index);
 }
 
 static void count_held(struct walk *w, uint32_t item, int dead, const char *where, uint32_t which) {
     if (!meet(w, item, where, which)) return;
-    if (dead) w->report->dead++;
-    else w->report->held++;
+    if (dead)
+        w->report->dead++;
+    else
+        w->report->held++;
 }
 
 static void walk_hand(struct walk *w, uint32_t slot, int dead) {
@@ -89,7 +93,8 @@ static void walk_words(struct walk *w, const unsigned char *dead) {
         if (!(life & SHF_LIFE_WORDS) || (word & ~SHF_WORD_HOME_MASK) != shf_word_of(owner, 0))
             problem(w, "the word of item %u is %#x, which names no life", i, word);
         else if ((word & SHF_WORD_HOME_MASK) >= w->report->queues)
-            problem(w, "the word of item %u names queue %u; there are %u", i, word & SHF_WORD_HOME_MASK, w->report->queues);
+            problem(w, "the word of item %u names queue %u; there are %u", i, word & SHF_WORD_HOME_MASK,
+                    w->report->queues);
         count_held(w, i, dead[slot], "the word of item", i);
     }
 }
@@ -139,7 +144,10 @@ static int lock_all_patiently(struct shf_queue_set *set, uint32_t *count) {
         shf__registry_patience_ns = PATIENCE_NS;
         int rc = lock_all(set, count);
         shf__registry_patience_ns = before;
-        if (rc != SHF_ERR_TIMEOUT || os_now_ns() - start >= set->registry.lock_timeout_ns) return rc;
+        if (rc != SHF_ERR_TIMEOUT) return rc;
+        if (os_now_ns() - start >= set->registry.lock_timeout_ns)
+            return shf__fail(rc, 0, "queue: check", set->region.path, "in many tries for %llu ms a lock was kept: %s",
+                             (unsigned long long)(set->registry.lock_timeout_ns / 1000000), shf_last_error()->message);
         os_sleep_ns(PATIENCE_NS);
     }
 }
@@ -148,7 +156,8 @@ int shf_queue_set_check(struct shf_queue_set *set, struct shf_queue_report *repo
     SHF_CHECK_ARGS(set != NULL && report != NULL && report->size >= sizeof *report);
     struct walk w = {set, report, calloc(1, ((size_t)set->items + 8) / 8), 0};
     if (w.seen == NULL)
-        return shf__fail(SHF_ERR_NO_MEMORY, ENOMEM, "queue: check", set->region.path, "%s: no memory for a bit an item", set->region.path);
+        return shf__fail(SHF_ERR_NO_MEMORY, ENOMEM, "queue: check", set->region.path, "%s: no memory for a bit an item",
+                         set->region.path);
     memset(report, 0, sizeof *report);
     report->size = sizeof *report;
     report->items = set->items;
@@ -165,7 +174,8 @@ int shf_queue_set_check(struct shf_queue_set *set, struct shf_queue_report *repo
 }
 
 int shf_queue_drain(struct shf_queue *from, struct shf_queue *to, uint64_t *moved) {
-    SHF_CHECK_ARGS(from != NULL && to != NULL && from->set == to->set);
+    SHF_CHECK_ARGS(from != NULL && to != NULL);
+    if (from->set != to->set) return shf__queue_other_handle(from, "queue: drain");
     if (from->set->region.read_only) return shf__queue_read_only(from->set, "queue: drain");
     struct shf_batch *batch;
     uint64_t there, done = 0;

@@ -2,16 +2,18 @@
 /*
  * queue_home.c - queues: what the dead hold comes home; the first pull of a life; its close
  *
- * WHAT       D1-D4 of queue.c, for a dead life (sweep), for the life before in one's own slot (ready), for oneself (close).
+ * WHAT       D1-D4 of queue.c, for a dead life (sweep), for the life before in one's own slot (ready), for oneself
+ *            (close).
  * NOT        The repair of one queue after a death: queue_move.c does that at each take of a lock.
  *
- * WHEN       A sweep is due if nobody made one for 20 ms; a waiter asks at each tick of at most 40 ms. It asks the kernel
- *            once for each life that has ever pulled and has not closed: 0.3 us. Of those that are alive two at a time are
- *            asked whether their process is over, though the kernel still holds their lock (it has gigabytes to take down):
- *            50 us each. Bringing home is O(places of a hand), with words in use O(items), once for each death.
- * WAITING    A sweep that nobody asked for waits 20 ms at most for a queue that a stopped process keeps locked, leaves what
- *            needs that lock, and nobody sweeps for 60 ms: a stopped process must not slow all pollers down. What was asked
- *            for, and ready, wait to the handle's deadline.
+ * WHEN       A sweep is due if nobody made one for 20 ms; a waiter asks at each tick of at most 40 ms. It asks the
+ *            kernel once for each life that has ever pulled and has not closed: 0.3 us. Of those that are alive two at
+ *            a time are asked whether their process is over, though the kernel still holds their lock (it has gigabytes
+ *            to take down): 50 us each. Bringing home is O(places of a hand), with words in use O(items), once for each
+ *            death.
+ * WAITING    A sweep that nobody asked for waits 20 ms at most for a queue that a stopped process keeps locked, leaves
+ *            what needs that lock, and nobody sweeps for 60 ms: a stopped process must not slow all pollers down. What
+ *            was asked for, and ready, wait to the handle's deadline.
  */
 #include "queue.h"
 
@@ -37,20 +39,15 @@ struct kept {
     uint64_t bits[(SHF_QUEUES_MAX + 63) / 64];
 };
 
-static int lock_tail(struct late *l, uint32_t i) {
+static int lock(struct late *l, uint32_t i, int (*take)(struct shf_queue *)) {
     uint64_t bit = UINT64_C(1) << i % 64;
     if (l->kept->bits[i / 64] & bit) return SHF_ERR_TIMEOUT;
-    int rc = shf__queue_lock_tail(&l->set->queues[i]);
+    int rc = take(&l->set->queues[i]);
     if (rc != SHF_OK) l->kept->bits[i / 64] |= bit;
     return rc;
 }
-static int lock_head(struct late *l, uint32_t i) {
-    uint64_t bit = UINT64_C(1) << i % 64;
-    if (l->kept->bits[i / 64] & bit) return SHF_ERR_TIMEOUT;
-    int rc = shf__queue_lock_head(&l->set->queues[i]);
-    if (rc != SHF_OK) l->kept->bits[i / 64] |= bit;
-    return rc;
-}
+static int lock_tail(struct late *l, uint32_t i) { return lock(l, i, shf__queue_lock_tail); }
+static int lock_head(struct late *l, uint32_t i) { return lock(l, i, shf__queue_lock_head); }
 
 static uint32_t owner_of(const struct late *l) { return SHF_OWNER(l->slot, l->life & SHF_GENERATION_MASK); }
 
@@ -58,9 +55,9 @@ static int is_dead(struct shf_queue_set *set, uint32_t owner) {
     return shf__registry_is_dead(&set->registry, owner) || shf__registry_is_over(&set->registry, owner);
 }
 
-/* D3, under a tail lock, after a look at entries [V2]: they are that life's. A new life of the slot may have begun long before
- * we got this lock, and hold the same item in the same place; then lives[slot] is another. If it begins later, it needs this
- * lock to empty those entries first. */
+/* D3, under a tail lock, after a look at entries [V2]: they are that life's. A new life of the slot may have begun long
+ * before we got this lock, and hold the same item in the same place; then lives[slot] is another. If it begins later,
+ * it needs this lock to empty those entries first. */
 static int is_still(struct late *l) {
     struct shf_queue_set *set = l->set;
     shf_fence_acquire(); /* V2 */
@@ -74,21 +71,22 @@ static int is_still(struct late *l) {
     return 1;
 }
 
-/* 1 if a step that names `at` may be about what the dead one holds. Not those of the living: one of them that is stopped in the
- * middle of a step must not keep the dead one's things from coming home. */
+/* 1 if a step that names `at` may be about what the dead one holds. Not those of the living: one of them that is
+ * stopped in the middle of a step must not keep the dead one's things from coming home. */
 static int concerns(const struct late *l, uint32_t at) {
     return at == SHF_IN_WORDS ? (l->life & SHF_LIFE_WORDS) != 0 : at >> SHF_HAND_PLACE_BITS == l->slot;
 }
-/* 1 if no step is armed there that is about what the dead one holds. `at` after `new` and before `old`: if it is a later
- * step's, the one before was repaired before that [V4]. */
+/* 1 if no step is armed there that is about what the dead one holds. `at` after `new` and before `old`: if it is a
+ * later step's, the one before was repaired before that [V4]. */
 static int is_quiet(const struct late *l, const shf_au64 *old, const shf_au64 *new, const shf_au32 *at) {
     uint64_t n = shm_load_acquire(new);
     uint32_t where = shm_load_acquire32(at);
     return shm_load_acquire(old) == n || !concerns(l, where);
 }
-/* After the verdict: 1 if the dead one is certainly not in the middle of a step here, whoever has the lock. Owner first: who
- * takes over repairs what he finds before he does anything else. */
-static int is_past(const struct late *l, const shf_au32 *word, const shf_au64 *old, const shf_au64 *new, const shf_au32 *at) {
+/* After the verdict: 1 if the dead one is certainly not in the middle of a step here, whoever has the lock. Owner
+ * first: who takes over repairs what he finds before he does anything else. */
+static int is_past(const struct late *l, const shf_au32 *word, const shf_au64 *old, const shf_au64 *new,
+                   const shf_au32 *at) {
     return shm_load_acquire32(word) >> 2 != owner_of(l) && is_quiet(l, old, new, at);
 }
 
@@ -110,10 +108,10 @@ static int pass_all(struct late *l) {
     return SHF_OK;
 }
 
-/* D3 for n items with one home, held at `from`: by `holders` of the hand, or by their words (NULL), with `held` there. Those
- * that are not held any more were brought home by somebody else. */
-static int bring(struct late *l, uint32_t home, const uint32_t *numbers, const uint32_t *held, uint32_t n, uint32_t from,
-                 shf_au32 *holders) {
+/* D3 for n items with one home, held at `from`: by `holders` of the hand, or by their words (NULL), with `held` there.
+ * Those that are not held any more were brought home by somebody else. */
+static int bring(struct late *l, uint32_t home, const uint32_t *numbers, const uint32_t *held, uint32_t n,
+                 uint32_t from, shf_au32 *holders) {
     struct shf_queue *q = &l->set->queues[home];
     struct shf_wake wake = {0, 0, 0};
     unsigned char same[RUN];
@@ -125,7 +123,8 @@ static int bring(struct late *l, uint32_t home, const uint32_t *numbers, const u
     for (uint32_t i = 0, k; is_still(l) && i < n; i = k) {
         for (k = i; k < n && same[k] == same[i]; k++) {}
         if (!same[i]) continue;
-        wake = shf__queue_commit_push(q, numbers + i, k - i, holders != NULL ? from + i : from, holders != NULL ? holders + i : NULL);
+        wake = shf__queue_commit_push(q, numbers + i, k - i, holders != NULL ? from + i : from,
+                                      holders != NULL ? holders + i : NULL);
         brought += k - i;
         sleepers |= wake.sleepers;
     }
@@ -160,8 +159,9 @@ static int empty_hand(struct late *l) {
     uint32_t numbers[RUN], held[RUN];
     int rc = SHF_OK;
     if (hand == NULL) /* out of reach is not empty */
-        return shm_load_acquire32(&l->set->hands[l->slot]) == 0 ? SHF_OK
-                                                                : shf__queue_corrupt(l->set, "queue: a hand that is not there", l->slot);
+        return shm_load_acquire32(&l->set->hands[l->slot]) == 0
+                   ? SHF_OK
+                   : shf__queue_corrupt(l->set, "queue: a hand that is not there", l->slot);
     for (uint32_t place = 0; place < SHF_HAND_PLACES;) {
         uint32_t n = 0, home = 0;
         for (; n < RUN && place + n < SHF_HAND_PLACES; n++) {
@@ -210,8 +210,8 @@ static int holds_some(struct late *l) {
     return any != 0;
 }
 
-/* One who brought the same things home may have died when the last entry was empty: a push is armed, and after D4 no life
- * would tell of it. */
+/* One who brought the same things home may have died when the last entry was empty: a push is armed, and after D4 no
+ * life would tell of it. */
 static int finish_armed(struct late *l) {
     shf_fence_acquire(); /* V3: the empty entries before new_tail */
     for (uint32_t i = 0; i < l->queues; i++) {
@@ -248,7 +248,8 @@ static int bring_home(struct late *l, uint64_t patience) {
 static shf_au32 *prepare_hand(struct shf_queue_set *set, uint32_t slot) {
     uint64_t before = shf__registry_patience_ns;
     uint32_t page;
-    if (before == 0 || before > SHF_SHORT_PATIENCE_NS) shf__registry_patience_ns = SHF_SHORT_PATIENCE_NS; /* it works without */
+    if (before == 0 || before > SHF_SHORT_PATIENCE_NS)
+        shf__registry_patience_ns = SHF_SHORT_PATIENCE_NS; /* it works without */
     if (shm_load_acquire32(&set->hands[slot]) == 0 && shf__queue_grow(set, SHF_HAND_BYTES, &page, 1) == SHF_OK)
         shm_store_release32(&set->hands[slot], page); /* of zeros: the file's end has never been in use */
     shf__registry_patience_ns = before;
@@ -256,8 +257,7 @@ static shf_au32 *prepare_hand(struct shf_queue_set *set, uint32_t slot) {
 }
 
 int shf__queue_ready_slow(struct shf_queue_set *set, uint32_t me) {
-    if (me == 0) me = shf__registry_owner_slow(&set->registry); /* records why */
-    if (me == 0) return shf_last_error()->code;
+    if (me == 0) return shf_last_error()->code; /* why it could not register, or read-only */
     int count = shf__queue_know(set), rc = SHF_OK;
     struct kept kept = {{0}};
     if (count < 0) return count;
@@ -269,7 +269,8 @@ int shf__queue_ready_slow(struct shf_queue_set *set, uint32_t me) {
         if (rc == SHF_OK) {
             for (uint32_t i = 0; i < sizeof set->used / sizeof set->used[0]; i++)
                 atomic_store_explicit(&set->used[i], 0, memory_order_relaxed);
-            for (uint32_t i = 0; i < SHF_HAND_LEASES; i++) atomic_store_explicit(&set->taken[i], 0, memory_order_relaxed);
+            for (uint32_t i = 0; i < SHF_HAND_LEASES; i++)
+                atomic_store_explicit(&set->taken[i], 0, memory_order_relaxed);
             atomic_store_explicit(&set->hand, prepare_hand(set, slot), memory_order_relaxed);
             shm_store_release32(&set->lives[slot], SHF_OWNER_GENERATION(me)); /* V1 */
             shf_fence_release(); /* before the first entry; pairs with V2 */
@@ -291,7 +292,8 @@ void shf__queue_let_go(struct shf_queue_set *set) {
     uint32_t me = set->region.read_only ? 0 : shf__registry_own(&set->registry);
     if (me == 0 || me != atomic_load_explicit(&set->ready, memory_order_acquire)) return;
     struct kept kept = {{0}};
-    struct late l = {set, SHF_OWNER_SLOT(me), 0, atomic_load_explicit(&set->known, memory_order_acquire), 1, 1, 0, &kept};
+    struct late l = {set,  SHF_OWNER_SLOT(me), 0, atomic_load_explicit(&set->known, memory_order_acquire), 1, 1, 0,
+                     &kept};
     l.life = shm_load_acquire32(&set->lives[l.slot]);
     (void)bring_home(&l, SHF_SHORT_PATIENCE_NS);
     atomic_store_explicit(&set->ready, 0, memory_order_relaxed);
@@ -317,7 +319,8 @@ int shf__queue_sweep(struct shf_queue_set *set, enum shf_sweep when) {
     int count = shf__queue_know(set), rc = SHF_OK;
     struct kept kept = {{0}};
     if (count < 0) return count;
-    uint32_t me = shf__registry_owner(&set->registry), asked = 0, turn = atomic_load_explicit(&set->over, memory_order_relaxed);
+    uint32_t me = shf__registry_owner(&set->registry), asked = 0,
+             turn = atomic_load_explicit(&set->over, memory_order_relaxed);
     for (uint32_t i = 1; i <= SHF_SLOT_COUNT; i++) {
         uint32_t slot = (turn + i) % SHF_SLOT_COUNT;
         struct late l = {set, slot, shm_load_acquire32(&set->lives[slot]), (uint32_t)count, 0, 0, now, &kept};

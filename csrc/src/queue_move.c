@@ -2,15 +2,17 @@
 /*
  * queue_move.c - queues: pull, push, exchange, batches, and the repair of what a death left in them
  *
- * WHAT       PULL, PUSH, undo and redo of queue.c, whose labels stand here. A single item takes a place of the hand; a batch
- *            has a lease, a run of places, so that it is moved by copies of whole runs: about a nanosecond an item, most of
- *            it the transfer of the ring's lines. What does not fit into the hand is held in the words, one store an item.
+ * WHAT       PULL, PUSH, undo and redo of queue.c, whose labels stand here. A single item takes a place of the hand; a
+ *            batch has a lease, a run of places, so that it is moved by copies of whole runs: about a nanosecond an
+ *            item, most of it the transfer of the ring's lines. What does not fit into the hand is held in the words,
+ *            one store an item.
  * NOT        Blocking: but for the lock of a queue. Waiting for items is queue_wait.c's.
  *
- * PRIVATE    `used`: which single places are given out (atomic bits: threads of the handle). A batch owns its lease from
- *            shf_batch_new to shf_batch_free; an item taken out of it stays in the lease (`taken` counts them), and until
- *            it is pushed the batch is filled in the words.
- * DOUBLE FETCH   ring entries are copied into private memory first, and only that copy is checked and used.
+ * PRIVATE    `used`: which single places are given out (atomic bits: threads of the handle). A batch owns its lease
+ *            from shf_batch_new to shf_batch_free; an item taken out of it stays in the lease (`taken` counts them),
+ *            and until it is pushed the batch is filled in the words.
+ * DOUBLE FETCH   each ring entry is loaded once (load4 is volatile for that): what is checked is what is copied into
+ *            private memory, and only the copy is used.
  */
 #include "queue.h"
 
@@ -102,14 +104,17 @@ int shf__queue_lock_head(struct shf_queue *q) { return lock_head(q); }
 
 /* ---- runs of numbers ---------------------------------------------------------------------------------- */
 
-/* Eight at a time, in two vectors of what every processor has. In a build with crash points one by one: each store counts. */
+/* Eight at a time, in two vectors of what every processor has. In a build with crash points one by one: each store
+ * counts. */
 typedef uint32_t lanes __attribute__((vector_size(16), aligned(4), may_alias));
+#define LANES 4u
 #ifdef SHF_CRASH_POINTS
 #define STEP(i, n) 0
 #else
-#define STEP(i, n) ((i) + 8 <= (n))
+#define STEP(i, n) ((i) + 2 * LANES <= (n))
 #endif
-static inline lanes load4(const void *from) { return *(const volatile lanes *)from; } /* once: nobody reads it again */
+/* volatile: loaded once. A compiler that loads again what was checked may find another number there. */
+static inline lanes load4(const void *from) { return *(const volatile lanes *)from; }
 static inline void store4(void *to, lanes v) { *(volatile lanes *)to = v; }
 static inline uint32_t any_of(lanes v) { return v[0] | v[1] | v[2] | v[3]; }
 
@@ -118,10 +123,10 @@ static inline uint32_t take_run(uint32_t *numbers, const shf_au32 *ring, size_t 
     lanes wide = {0};
     size_t i = 0;
     uint32_t narrow = 0;
-    for (; STEP(i, n); i += 8) {
-        lanes x = load4(ring + i), y = load4(ring + i + 4);
+    for (; STEP(i, n); i += 2 * LANES) {
+        lanes x = load4(ring + i), y = load4(ring + i + LANES);
         store4(numbers + i, x);
-        store4(numbers + i + 4, y);
+        store4(numbers + i + LANES, y);
         wide |= (limit - 1 - x) | x | (limit - 1 - y) | y; /* beyond it, or as large as 2^31 */
     }
     for (; i < n; i++) {
@@ -135,9 +140,9 @@ static inline uint32_t take_run(uint32_t *numbers, const shf_au32 *ring, size_t 
 static inline void hold(shf_au32 *entries, const uint32_t *numbers, size_t n, uint32_t tag) {
     size_t i = 0;
     shf_compiler_fence();
-    for (; STEP(i, n); i += 8) {
+    for (; STEP(i, n); i += 2 * LANES) {
         store4(entries + i, load4(numbers + i) | tag);
-        store4(entries + i + 4, load4(numbers + i + 4) | tag);
+        store4(entries + i + LANES, load4(numbers + i + LANES) | tag);
     }
     for (; i < n; i++) shm_store_relaxed32(entries + i, numbers[i] | tag);
     shf_compiler_fence();
@@ -148,18 +153,20 @@ static inline int holds(const shf_au32 *entries, const uint32_t *numbers, size_t
     lanes wide = {0};
     size_t i = 0;
     uint32_t narrow = 0;
-    for (; STEP(i, n); i += 8)
-        wide |= (load4(entries + i) ^ (load4(numbers + i) | tag)) | (load4(entries + i + 4) ^ (load4(numbers + i + 4) | tag));
+    for (; STEP(i, n); i += 2 * LANES)
+        wide |= (load4(entries + i) ^ (load4(numbers + i) | tag)) |
+                (load4(entries + i + LANES) ^ (load4(numbers + i + LANES) | tag));
     for (; i < n; i++) narrow |= shm_load_relaxed32(entries + i) ^ (numbers[i] | tag);
     return (narrow | any_of(wide)) == 0;
 }
 
+/* What precedes is not moved behind it, what follows not before it. */
 static inline void put_run(shf_au32 *to, const uint32_t *numbers, size_t n) {
     size_t i = 0;
     shf_compiler_fence();
-    for (; STEP(i, n); i += 8) {
+    for (; STEP(i, n); i += 2 * LANES) {
         store4(to + i, load4(numbers + i));
-        store4(to + i + 4, load4(numbers + i + 4));
+        store4(to + i + LANES, load4(numbers + i + LANES));
     }
     for (; i < n; i++) shm_store_relaxed32(to + i, numbers[i]);
     shf_compiler_fence();
@@ -169,9 +176,9 @@ static inline void clear_run(shf_au32 *entries, size_t n) {
     lanes none = {0};
     size_t i = 0;
     shf_compiler_fence();
-    for (; STEP(i, n); i += 8) {
+    for (; STEP(i, n); i += 2 * LANES) {
         store4(entries + i, none);
-        store4(entries + i + 4, none);
+        store4(entries + i + LANES, none);
     }
     for (; i < n; i++) shm_store_relaxed32(entries + i, 0);
     shf_compiler_fence();
@@ -182,7 +189,9 @@ static inline int ring_read(const struct shf_queue *q, uint64_t position, uint32
     uint32_t at = (uint32_t)position & q->set->mask, straight = q->set->mask + 1 - at;
     if (SHF_LIKELY(n <= straight)) return take_run(numbers, q->ring + at, n, q->set->items) >> 31 == 0;
     return (take_run(numbers, q->ring + at, straight, q->set->items) |
-            take_run(numbers + straight, q->ring, n - straight, q->set->items)) >> 31 == 0;
+            take_run(numbers + straight, q->ring, n - straight, q->set->items)) >>
+               31 ==
+           0;
 }
 static inline void ring_write(const struct shf_queue *q, uint64_t position, const uint32_t *numbers, uint32_t n) {
     uint32_t at = (uint32_t)position & q->set->mask, straight = q->set->mask + 1 - at;
@@ -198,21 +207,25 @@ static SHF_COLD uint32_t call_sleepers(struct shf_queue *q, uint32_t sleepers) {
     return sleepers;
 }
 
-static inline __attribute__((always_inline)) struct shf_wake commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from,
-                                          shf_au32 *entries) {
+SHF_INLINE struct shf_wake commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from,
+                                       shf_au32 *entries) {
     struct shf_shm_queue *shm = q->shm;
     struct shf_queue_set *set = q->set;
     uint64_t tail = shm_load_relaxed(&shm->tail);
-    if (n == 1) shm_store_relaxed32(&q->ring[tail & set->mask], numbers[0]);
-    else ring_write(q, tail, numbers, n);
+    if (n == 1)
+        shm_store_relaxed32(&q->ring[tail & set->mask], numbers[0]);
+    else
+        ring_write(q, tail, numbers, n);
     if (RECOVERY) {
-        shm_store_release32(&shm->from, from);      /* V4 */
+        shm_store_release32(&shm->from, from);       /* V4 */
         shm_store_release(&shm->new_tail, tail + n); /* A2 */
         shf_fence_release();                         /* V3 */
         if (entries == NULL)
             for (uint32_t i = 0; i < n; i++) shm_store_relaxed32(&set->words[numbers[i]], 0);
-        else if (n == 1) shm_store_relaxed32(entries, 0);
-        else clear_run(entries, n);
+        else if (n == 1)
+            shm_store_relaxed32(entries, 0);
+        else
+            clear_run(entries, n);
     }
     if (n == 1)
         shm_store_relaxed(&shm->recent[tail % SHF_RECENT], (tail + 1) << 32 | numbers[0]);
@@ -224,12 +237,13 @@ static inline __attribute__((always_inline)) struct shf_wake commit_push(struct 
     struct shf_wake wake = {SHF_LIKELY(sleepers == 0) ? 0 : call_sleepers(q, sleepers), n, tail + n};
     return wake;
 }
-struct shf_wake shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from, shf_au32 *entries) {
+struct shf_wake shf__queue_commit_push(struct shf_queue *q, const uint32_t *numbers, uint32_t n, uint32_t from,
+                                       shf_au32 *entries) {
     return commit_push(q, numbers, n, from, entries);
 }
 
-/* If n items woke n sleepers, more may sleep: for those the flag is set again, unless items have come meanwhile, when it
- * was clear: then these wake their own. */
+/* If n items woke n sleepers, more may sleep: for those the flag is set again, unless items have come meanwhile, when
+ * it was clear: then these wake their own. */
 static SHF_COLD void wake_up(struct shf_queue *q, struct shf_wake w) {
     if (w.sleepers & SHF_SLEEPS_ANY) {
         shf__crash_point();
@@ -280,7 +294,8 @@ static inline uint32_t place_take(struct shf_queue_set *set) {
         uint64_t used = atomic_load_explicit(&set->used[w], memory_order_relaxed);
         while ((used & all) != all) {
             uint32_t bit = (uint32_t)__builtin_ctzll(~used & all);
-            if (SHF_LIKELY(!(atomic_fetch_or_explicit(&set->used[w], UINT64_C(1) << bit, memory_order_acquire) & UINT64_C(1) << bit)))
+            if (SHF_LIKELY(!(atomic_fetch_or_explicit(&set->used[w], UINT64_C(1) << bit, memory_order_acquire) &
+                             UINT64_C(1) << bit)))
                 return w * 64 + bit;
             used = atomic_load_explicit(&set->used[w], memory_order_relaxed);
         }
@@ -298,7 +313,8 @@ static inline void place_give(struct shf_queue_set *set, uint32_t place) {
 /* Perhaps. The line of the pushers is only looked at when the last look at it knew of no more. */
 static inline int may_have(const struct shf_queue *q) {
     uint64_t head = shm_load_relaxed(&q->shm->head);
-    return shm_load_relaxed(&q->shm->seen_tail) - head - 1 < q->set->items || shm_load_acquire(&q->shm->tail) != head; /* T2 */
+    return shm_load_relaxed(&q->shm->seen_tail) - head - 1 < q->set->items ||
+           shm_load_acquire(&q->shm->tail) != head; /* T2 */
 }
 
 /* How many of n items can be pulled: 0 if none; under the head lock. -1: damaged. */
@@ -346,8 +362,7 @@ static inline int pull_one(struct shf_queue *q, struct shf_item *item, uint32_t 
     uint64_t head = shm_load_relaxed(&shm->head), seen = shm_load_relaxed(&shm->seen_tail);
     int64_t n = available(q, head, 1);
     uint32_t x = SHF_LIKELY(n == 1) ? number_at(q, head, seen == head) : 0; /* an empty queue's is being written */
-    if (SHF_UNLIKELY(n != 1 || x >= set->items ||
-                     (place == SHF_IN_WORDS && shm_load_relaxed32(&set->words[x]) != 0))) {
+    if (SHF_UNLIKELY(n != 1 || x >= set->items || (place == SHF_IN_WORDS && shm_load_relaxed32(&set->words[x]) != 0))) {
         place_give(set, place);
         if (n == 0) {
             shf__unlock(&shm->head_word);
@@ -357,12 +372,15 @@ static inline int pull_one(struct shf_queue *q, struct shf_item *item, uint32_t 
                      : damaged(q, "queue: a ring entry names no item, or one that is held", x);
     }
     if (RECOVERY) {
-        shm_store_release32(&shm->into, place == SHF_IN_WORDS ? place : shf__queue_place(SHF_OWNER_SLOT(me), place)); /* V4 */
-        shm_store_release(&shm->new_head, head + 1); /* A1 */
+        shm_store_release32(&shm->into,
+                            place == SHF_IN_WORDS ? place : shf__queue_place(SHF_OWNER_SLOT(me), place)); /* V4 */
+        shm_store_release(&shm->new_head, head + 1);                                                      /* A1 */
         shf_compiler_fence();
         __builtin_prefetch(set->data + x * set->stride);
-        if (place == SHF_IN_WORDS) shm_store_relaxed32(&set->words[x], shf_word_of(me, q->index));
-        else shm_store_relaxed32(&hand[place], shf_hand_entry(x, q->index));
+        if (place == SHF_IN_WORDS)
+            shm_store_relaxed32(&set->words[x], shf_word_of(me, q->index));
+        else
+            shm_store_relaxed32(&hand[place], shf_hand_entry(x, q->index));
     }
     shm_store_release(&shm->head, head + 1); /* H1 */
     shf__unlock(&shm->head_word);
@@ -384,7 +402,8 @@ static inline int pull(struct shf_queue *q, struct shf_item *item, uint32_t plac
     for (int looks = 0; SHF_LIKELY(me != 0) && looks < 2; looks++) {
         if (SHF_LIKELY(may_have(q))) {
             if (place == NO_PLACE)
-                place = SHF_LIKELY(atomic_load_explicit(&set->hand, memory_order_relaxed) != NULL) ? place_take(set) : SHF_IN_WORDS;
+                place = SHF_LIKELY(atomic_load_explicit(&set->hand, memory_order_relaxed) != NULL) ? place_take(set)
+                                                                                                   : SHF_IN_WORDS;
             rc = pull_one(q, item, me, place);
             if (SHF_LIKELY(rc != SHF_NOT_FOUND)) return rc;
             place = NO_PLACE;
@@ -406,8 +425,9 @@ static inline int push(struct shf_queue *q, struct shf_item *item) {
     struct shf_queue_set *set = q->set;
     uint32_t number = item->number, place = item->place, me = shf__registry_owner(&set->registry);
     /* The address tells sets and handles of one process apart: their owners may have the same number. */
-    if (SHF_UNLIKELY(item->data != set->data + number * set->stride || me == 0 || item->owner != me || number >= set->items ||
-                     (place >= SHF_HAND_PLACES && place != SHF_IN_WORDS) || item->home >= SHF_QUEUES_MAX))
+    if (SHF_UNLIKELY(item->data != set->data + number * set->stride || me == 0 || item->owner != me ||
+                     number >= set->items || (place >= SHF_HAND_PLACES && place != SHF_IN_WORDS) ||
+                     item->home >= SHF_QUEUES_MAX))
         return invalid_item(set, number);
     shf_au32 *hand = atomic_load_explicit(&set->hand, memory_order_relaxed);
     shf_au32 *entry = place == SHF_IN_WORDS ? &set->words[number] : hand != NULL ? &hand[place] : NULL;
@@ -434,7 +454,8 @@ int shf_queue_push(struct shf_queue *q, struct shf_item *item) {
 }
 
 int shf_queue_exchange(struct shf_queue *to, struct shf_item *item, struct shf_queue *from) {
-    SHF_CHECK_ARGS(to != NULL && item != NULL && from != NULL && to->set == from->set);
+    SHF_CHECK_ARGS(to != NULL && item != NULL && from != NULL);
+    if (SHF_UNLIKELY(to->set != from->set)) return shf__queue_other_handle(to, "queue: exchange");
     int rc = push(to, item);
     if (SHF_UNLIKELY(rc != SHF_OK)) return rc;
     if (SHF_LIKELY(item->place < SHF_HAND_SINGLES)) return pull(from, item, item->place);
@@ -462,7 +483,9 @@ int shf_batch_new(struct shf_queue_set *set, uint32_t capacity, struct shf_batch
         return shf__fail(SHF_ERR_INVALID, 0, "batch", set->region.path, "%s: a batch of %u items; the set has 1 to %u",
                          set->region.path, capacity, set->items);
     struct shf_batch *b = calloc(1, sizeof *b + (size_t)capacity * sizeof b->numbers[0]);
-    if (b == NULL) return shf__fail(SHF_ERR_NO_MEMORY, ENOMEM, "batch", set->region.path, "%s: no memory for a batch", set->region.path);
+    if (b == NULL)
+        return shf__fail(SHF_ERR_NO_MEMORY, ENOMEM, "batch", set->region.path, "%s: no memory for a batch",
+                         set->region.path);
     b->set = set;
     b->capacity = capacity;
     b->lease = SHF_HAND_LEASES;
@@ -482,8 +505,11 @@ int shf_batch_new(struct shf_queue_set *set, uint32_t capacity, struct shf_batch
 void shf_batch_free(struct shf_batch *b) {
     if (b == NULL) return;
     struct shf_queue_set *set = b->set;
-    /* In a forked child they are the parent's: the push refuses. What a lock's deadline keeps is given back by close. */
+    uint64_t before = shf__registry_patience_ns;
+    if (before == 0) shf__registry_patience_ns = SHF_SHORT_PATIENCE_NS;
+    /* In a forked child they are the parent's: the push refuses. What a stopped process keeps, close gives back. */
     if (b->count != 0) (void)shf_queue_push_many(&set->queues[b->home], b);
+    shf__registry_patience_ns = before;
     shf__queue_enter(set);
     if (b->next != NULL) b->next->link = b->link;
     shf_compiler_fence();
@@ -544,13 +570,13 @@ static int pull_batch(struct shf_queue *q, struct shf_batch *b, uint32_t want, u
         return SHF_NOT_FOUND;
     }
     uint32_t n = (uint32_t)there;
-    if (SHF_UNLIKELY(!ring_read(q, head, b->numbers, n)))
-        return damaged(q, "queue: a ring entry names no item", head);
+    if (SHF_UNLIKELY(!ring_read(q, head, b->numbers, n))) return damaged(q, "queue: a ring entry names no item", head);
     if (SHF_UNLIKELY(place == SHF_IN_WORDS && !words_are(set, b->numbers, n, 0)))
         return damaged(q, "queue: a ring entry names an item that is held", head);
     if (RECOVERY) {
-        shm_store_release32(&shm->into, place == SHF_IN_WORDS ? place : shf__queue_place(SHF_OWNER_SLOT(me), place)); /* V4 */
-        shm_store_release(&shm->new_head, head + n); /* A1 */
+        shm_store_release32(&shm->into,
+                            place == SHF_IN_WORDS ? place : shf__queue_place(SHF_OWNER_SLOT(me), place)); /* V4 */
+        shm_store_release(&shm->new_head, head + n);                                                      /* A1 */
         shf_compiler_fence();
         if (place == SHF_IN_WORDS)
             for (uint32_t i = 0; i < n; i++) shm_store_relaxed32(&set->words[b->numbers[i]], shf_word_of(me, q->index));
@@ -568,7 +594,8 @@ static int pull_batch(struct shf_queue *q, struct shf_batch *b, uint32_t want, u
 }
 
 int shf_queue_pull_many(struct shf_queue *q, struct shf_batch *b, uint32_t n) {
-    SHF_CHECK_ARGS(q != NULL && b != NULL && q->set == b->set);
+    SHF_CHECK_ARGS(q != NULL && b != NULL);
+    if (SHF_UNLIKELY(q->set != b->set)) return shf__queue_other_handle(q, "queue: pull");
     int rc = SHF_OK;
     uint32_t me = ready(q->set, &rc);
     if (SHF_UNLIKELY(me == 0)) return rc;
@@ -616,7 +643,8 @@ int shf_queue_push_many(struct shf_queue *q, struct shf_batch *b) {
 }
 
 int shf_queue_exchange_many(struct shf_queue *to, struct shf_batch *b, struct shf_queue *from, uint32_t n) {
-    SHF_CHECK_ARGS(to != NULL && b != NULL && from != NULL && to->set == b->set && from->set == b->set);
+    SHF_CHECK_ARGS(to != NULL && b != NULL && from != NULL);
+    if (SHF_UNLIKELY(to->set != from->set || to->set != b->set)) return shf__queue_other_handle(to, "queue: exchange");
     int rc = shf_queue_push_many(to, b);
     return rc == SHF_OK ? shf_queue_pull_many(from, b, n) : rc;
 }

@@ -2,19 +2,20 @@
 /*
  * queue_wait.c - queues: waiting for items, by sleeping and by a descriptor
  *
- * WHAT       SLEEP of queue.c. A waiter looks at the queue for SPIN_NS, which is about what a sleep and a wake-up cost; then
- *            it registers under the tail lock and sleeps on `wake`, TICK_NS at a time. At each tick it looks after the dead
- *            and for itself.
+ * WHAT       SLEEP of queue.c. A waiter looks at the queue for SPIN_NS, which is about what a sleep and a wake-up cost;
+ *            then it registers under the tail lock and sleeps on `wake`, TICK_NS at a time. At each tick it looks after
+ *            the dead and for itself.
  * NOT        Fair: who comes by when an item has come may take it before the woken one; that one sleeps again.
  *
  * SEVERAL    wait_any registers at each queue with SHF_SLEEPS_ANY and sleeps on the set's `any`, read before the first
  *            registration: a pusher that sees the flag moves `any` and wakes all.
- * DESCRIPTOR wait_fd: a thread of this process, one for each queue it was asked for, sleeps as a waiter does, and makes an
- *            eventfd readable when there are items. Nothing goes between processes but the futex.
- *    state     ARMED: the thread waits for the queue, the eventfd is not readable. The thread signals and makes it SIGNALLED:
- *              readable. A pull that finds the queue empty clears it, and makes it ARMED again (rearm). Whoever changes it
- *              and makes the system call holds it CHANGING meanwhile. So after each SHF_NOT_FOUND the queue is armed, and
- *              the thread looks at it after that: no item goes unnoticed, also with edge-triggered users.
+ * DESCRIPTOR wait_fd: a thread of this process, one for each queue it was asked for, sleeps as a waiter does, and makes
+ *            an eventfd readable when there are items. Nothing goes between processes but the futex.
+ *    state     ARMED: the thread waits for the queue, the eventfd is not readable. The thread signals and makes it
+ *              SIGNALLED: readable. A pull that finds the queue empty clears it, and makes it ARMED again (rearm).
+ *              Whoever changes it and makes the system call holds it CHANGING meanwhile. So after each SHF_NOT_FOUND
+ *              the queue is armed, and the thread looks at it after that: no item goes unnoticed, also with
+ *              edge-triggered users.
  *    fork      the child has the structure, but no thread: known by the process' number; it makes its own.
  */
 #include "queue.h"
@@ -33,10 +34,11 @@ struct shf_waker {
     struct os_thread thread;
     int fd;
     uint64_t process;
-    shf_au32 state; /* private memory */
+    shf_au32 state;    /* private memory */
     _Atomic int error; /* why the thread signalled without an item: the next empty pull tells it */
     _Atomic int stop;
-    struct shf_waker *inherited; /* the parent's, which has no thread here; freed with this one, as others may look at it */
+    /* The parent's, which has no thread here; freed with this one, as others may look at it. */
+    struct shf_waker *inherited;
 };
 enum { SIGNALLED = 0, ARMED = 1, CHANGING = 2 };
 
@@ -86,7 +88,8 @@ static int doze(struct shf_queue *const *queues, uint32_t count, uint64_t limit)
 }
 
 /* SHF_OK: *which is not empty. `stop` may be NULL. */
-static int wait_for(struct shf_queue *const *queues, uint32_t count, uint64_t timeout, uint32_t *which, _Atomic int *stop) {
+static int wait_for(struct shf_queue *const *queues, uint32_t count, uint64_t timeout, uint32_t *which,
+                    _Atomic int *stop) {
     uint64_t start = os_now_ns(), now = start, before = shf__registry_patience_ns;
     int rc = SHF_NOT_FOUND;
     for (int spinning = 1;; now = os_now_ns()) {
@@ -98,12 +101,15 @@ static int wait_for(struct shf_queue *const *queues, uint32_t count, uint64_t ti
             for (int i = 0; i < SPINS && first_with_items(queues, count) == count; i++) pause_cpu();
             continue;
         }
-        if (stop != NULL) shf__registry_patience_ns = TICK_NS; /* so that it sees `stop` beside a stopped process */
-        else if (before == 0) shf__registry_patience_ns = rest == SHF_WAIT_FOREVER ? 0 : rest;
+        if (stop != NULL)
+            shf__registry_patience_ns = TICK_NS; /* so that it sees `stop` beside a stopped process */
+        else if (before == 0)
+            shf__registry_patience_ns = rest == SHF_WAIT_FOREVER ? 0 : rest;
         rc = doze(queues, count, rest);
         shf__registry_patience_ns = before;
         if (rc == SHF_ERR_TIMEOUT && stop != NULL) continue;
-        if (rc == SHF_ERR_TIMEOUT && left(start, timeout, os_now_ns()) == 0) return SHF_NOT_FOUND; /* ours, not the lock's */
+        if (rc == SHF_ERR_TIMEOUT && left(start, timeout, os_now_ns()) == 0)
+            return SHF_NOT_FOUND; /* ours, not the lock's */
         if (rc < 0) return rc;
         if (rc == 0 && first_with_items(queues, count) == count) (void)shf__queue_sweep(queues[0]->set, SHF_SWEEP_DUE);
     }
@@ -130,7 +136,8 @@ static int pull_wait(const struct pull *p, uint64_t timeout) {
         if (before == 0 && rest != SHF_WAIT_FOREVER) shf__registry_patience_ns = patience;
         rc = pull(p);
         shf__registry_patience_ns = before;
-        if (rc == SHF_ERR_TIMEOUT && patience < p->queue->set->registry.lock_timeout_ns) return SHF_NOT_FOUND; /* ours is over */
+        if (rc == SHF_ERR_TIMEOUT && patience < p->queue->set->registry.lock_timeout_ns)
+            return SHF_NOT_FOUND; /* ours is over */
         if (SHF_LIKELY(rc != SHF_NOT_FOUND)) return rc;
         if (start == 0) start = os_now_ns();
         rc = wait_for(&p->queue, 1, left(start, timeout, os_now_ns()), &which, NULL);
@@ -152,7 +159,10 @@ int shf_queue_pull_many_wait(struct shf_queue *q, struct shf_batch *batch, uint3
 
 int shf_queue_wait_any(struct shf_queue *const *queues, uint32_t count, uint64_t timeout_ns, uint32_t *which) {
     SHF_CHECK_ARGS(queues != NULL && which != NULL && count != 0 && count <= SHF_QUEUES_MAX && queues[0] != NULL);
-    for (uint32_t i = 1; i < count; i++) SHF_CHECK_ARGS(queues[i] != NULL && queues[i]->set == queues[0]->set);
+    for (uint32_t i = 1; i < count; i++) {
+        SHF_CHECK_ARGS(queues[i] != NULL);
+        if (queues[i]->set != queues[0]->set) return shf__queue_other_handle(queues[i], "queue: wait_any");
+    }
     if (queues[0]->set->region.read_only) return shf__queue_read_only(queues[0]->set, "queue: wait_any");
     uint32_t found;
     int rc = wait_for(queues, count, timeout_ns, &found, NULL);
@@ -164,7 +174,8 @@ int shf_queue_wait_any(struct shf_queue *const *queues, uint32_t count, uint64_t
 
 /* 1 if it was `from`, and is CHANGING now. */
 static int change(struct shf_waker *w, uint32_t from) {
-    return atomic_compare_exchange_strong_explicit(&w->state, &from, CHANGING, memory_order_acq_rel, memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(&w->state, &from, CHANGING, memory_order_acq_rel,
+                                                   memory_order_relaxed);
 }
 
 /* 0: to be stopped. */
@@ -173,8 +184,10 @@ static int wait_until_armed(struct shf_waker *w) {
         if (atomic_load_explicit(&w->stop, memory_order_acquire)) return 0;
         uint32_t state = atomic_load_explicit(&w->state, memory_order_acquire);
         if (state == ARMED) return 1;
-        if (state == CHANGING) os_yield(); /* for a system call long */
-        else (void)os_futex_wait(&w->state, SIGNALLED, ARMED_TICK_NS);
+        if (state == CHANGING)
+            os_yield(); /* for a system call long */
+        else
+            (void)os_futex_wait(&w->state, SIGNALLED, ARMED_TICK_NS);
     }
 }
 
@@ -212,13 +225,16 @@ int shf__queue_rearm(struct shf_queue *q) {
     (void)os_futex_wake(&w->state, 1);
     if (error == 0) return SHF_NOT_FOUND;
     const char *path = q->set->region.path;
-    return shf__fail(error, 0, "queue: wait_fd", path, "%s: waiting for the queue '%s': %s", path, q->name, shf_strerror(error));
+    return shf__fail(error, 0, "queue: wait_fd", path, "%s: waiting for the queue '%s': %s", path, q->name,
+                     shf_strerror(error));
 }
 
 static int waker_new(struct shf_queue *q, struct shf_waker **waker) {
     const char *path = q->set->region.path;
     struct shf_waker *w = calloc(1, sizeof *w);
-    if (w == NULL) return shf__fail(SHF_ERR_NO_MEMORY, ENOMEM, "queue: wait_fd", path, "%s: no memory for a descriptor's thread", path);
+    if (w == NULL)
+        return shf__fail(SHF_ERR_NO_MEMORY, ENOMEM, "queue: wait_fd", path, "%s: no memory for a descriptor's thread",
+                         path);
     w->queue = q;
     w->process = shf__registry_process(&q->set->registry);
     w->inherited = atomic_load_explicit(&q->waker, memory_order_relaxed);
@@ -231,12 +247,13 @@ static int waker_new(struct shf_queue *q, struct shf_waker **waker) {
     }
     if (w->fd >= 0) (void)os_close(w->fd);
     free(w);
-    return shf__fail(SHF_ERR_IO, -rc, "queue: wait_fd", path, "%s: no descriptor or thread to wait with: system error %d", path, -rc);
+    return shf__fail(SHF_ERR_IO, -rc, "queue: wait_fd", path,
+                     "%s: no descriptor or thread to wait with: system error %d", path, -rc);
 }
 
 int shf_queue_wait_fd(struct shf_queue *q, int *fd) {
     SHF_CHECK_ARGS(q != NULL && fd != NULL);
-    if (shf__registry_owner(&q->set->registry) == 0 && shf__registry_owner_slow(&q->set->registry) == 0)
+    if (shf__registry_owner(&q->set->registry) == 0)
         return shf_last_error()->code; /* read-only: cannot register as a sleeper */
     int rc = SHF_OK;
     shf__queue_enter(q->set);
@@ -256,9 +273,11 @@ void shf__queue_stop_wakers(struct shf_queue_set *set) {
         struct shf_waker *w = waker_of(&set->queues[i]);
         if (w == NULL) continue;
         atomic_store_explicit(&w->stop, 1, memory_order_release);
-        atomic_store_explicit(&w->state, ARMED, memory_order_release); /* so that it does not go to sleep on SIGNALLED */
+        /* So that it does not go to sleep on SIGNALLED. */
+        atomic_store_explicit(&w->state, ARMED, memory_order_release);
         (void)os_futex_wake(&w->state, 1);
-        (void)os_futex_wake(&w->queue->shm->wake, INT32_MAX); /* others look and sleep again; ours ends, at its tick at the latest */
+        /* Others look and sleep again; ours ends, at its tick at the latest. */
+        (void)os_futex_wake(&w->queue->shm->wake, INT32_MAX);
     }
     for (uint32_t i = 0; i < known; i++) {
         struct shf_waker *w = atomic_load_explicit(&set->queues[i].waker, memory_order_relaxed);

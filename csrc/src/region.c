@@ -648,6 +648,10 @@ static int open_existing(struct shf_region *r, const struct shf_region_params *p
     return SHF_OK;
 }
 
+int shf__region_busy(const char *path) {
+    return shf__fail(SHF_ERR_BUSY, 0, "open", path, "%s: the file is replaced again and again", path);
+}
+
 int shf__region_open(struct shf_region *r, const char *path, unsigned flags, const struct shf_region_params *p,
                      int *created) {
     struct os_stat st;

@@ -49,6 +49,9 @@ struct shf_region_params {
     const void *context;
 };
 
+/* Who opens a path that is replaced again and again gives up after so many tries: SHF_ERR_BUSY. */
+#define SHF_OPEN_ROUNDS 100
+int shf__region_busy(const char *path);
 /* flags: SHF_CREATE, SHF_EXCL, SHF_RDONLY as in shf.h. *created = 1 if this call made the file. The region is
  * mapped and its header checked; dirty/boot_id are the registry's affair (attach). */
 int shf__region_open(struct shf_region *r, const char *path, unsigned flags, const struct shf_region_params *p,

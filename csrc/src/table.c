@@ -134,9 +134,6 @@ int shf_table_open(const char *path, unsigned flags, const struct shf_table_opti
     struct shf_table_options o;
     struct shf_region_params p;
     SHF_CHECK_ARGS(path != NULL && table != NULL);
-    if ((flags & ~(SHF_CREATE | SHF_EXCL | SHF_RDONLY)) != 0 || ((flags & SHF_EXCL) && !(flags & SHF_CREATE)) ||
-        ((flags & SHF_CREATE) && (flags & SHF_RDONLY)))
-        return shf__fail(SHF_ERR_INVALID, 0, "open", path, "%s: flags %#x do not go together", path, flags);
     int rc = read_options(options, &o, &p);
     if (rc != SHF_OK) return rc;
     for (int round = 0;; round++) {
@@ -152,7 +149,7 @@ int shf_table_open(const char *path, unsigned flags, const struct shf_table_opti
             return SHF_OK;
         }
         shf_table_close(t); /* unlinked, or replaced by another, while we opened it */
-        if (round == 100) return shf__fail(SHF_ERR_BUSY, 0, "open", path, "%s: the file is replaced again and again", path);
+        if (round == SHF_OPEN_ROUNDS) return shf__region_busy(path);
     }
 }
 

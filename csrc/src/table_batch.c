@@ -40,14 +40,13 @@
 
 /* Measured: 8 too few to hide a miss, 32 more than a core keeps under way; 16 was best for batches of 32 and 1,000. */
 #define GROUP 16u
-#define INLINE static inline __attribute__((always_inline))
 
 #ifdef SHF_CRASH_POINTS
 /* Called between two stages: a test has its own instead. */
 void shf__batch_pause(void);
 __attribute__((weak)) void shf__batch_pause(void) {}
 #else
-INLINE void shf__batch_pause(void) {}
+SHF_INLINE void shf__batch_pause(void) {}
 #endif
 
 /* What the stages need of the handle, in locals: stores to lanes and buffers could change the handle for all that the
@@ -58,15 +57,15 @@ struct view {
     struct shf_shm_shard *shards;
     size_t size; /* of the file as known */
 };
-INLINE struct view view_of(struct shf_table *t) {
+SHF_INLINE struct view view_of(struct shf_table *t) {
     struct view w = {t, t->region.base, t->shards, atomic_load_explicit(&t->region.size, memory_order_relaxed)};
     return w;
 }
 /* Asks for the line at an offset, which may be any. */
-INLINE void prefetch(struct view w, uint64_t at) { __builtin_prefetch((const void *)((uintptr_t)w.base + at), 0, 3); }
-INLINE void prefetch_write(struct view w, uint64_t at) { __builtin_prefetch((const void *)((uintptr_t)w.base + at), 1, 3); }
-INLINE const shf_au64 *words_at(struct view w, uint64_t at) { return (const shf_au64 *)(const void *)(w.base + at); }
-INLINE uint32_t at_most_group(size_t n) { return n < GROUP ? (uint32_t)n : GROUP; }
+SHF_INLINE void prefetch(struct view w, uint64_t at) { __builtin_prefetch((const void *)((uintptr_t)w.base + at), 0, 3); }
+SHF_INLINE void prefetch_write(struct view w, uint64_t at) { __builtin_prefetch((const void *)((uintptr_t)w.base + at), 1, 3); }
+SHF_INLINE const shf_au64 *words_at(struct view w, uint64_t at) { return (const shf_au64 *)(const void *)(w.base + at); }
+SHF_INLINE uint32_t at_most_group(size_t n) { return n < GROUP ? (uint32_t)n : GROUP; }
 
 /* One key on its way. */
 struct lane {
@@ -81,7 +80,7 @@ struct lane {
 #define NOWHERE UINT64_MAX /* beyond any file */
 
 /* From the entry to the byte `inside` of the segment; NOWHERE if there is none, or it lies beyond the size we know. */
-INLINE void locate(struct view w, struct lane *l, uint32_t pages, uint64_t inside) {
+SHF_INLINE void locate(struct view w, struct lane *l, uint32_t pages, uint64_t inside) {
     uint64_t at = l->at;
     l->at = NOWHERE;
     if (SHF_UNLIKELY(at >= w.size)) return; /* 4-aligned, as is size */
@@ -89,16 +88,16 @@ INLINE void locate(struct view w, struct lane *l, uint32_t pages, uint64_t insid
     /* Not page 0, and inside of the file, which has whole pages: one compare. */
     if (SHF_LIKELY(at - 1 < w.size - (uint64_t)(pages - 1) * SHF_PAGE - 1)) l->at = at + inside;
 }
-INLINE void ask_record(struct view w, struct lane *l, uint64_t word) {
+SHF_INLINE void ask_record(struct view w, struct lane *l, uint64_t word) {
     l->at = shf_word_offset(word);
     l->state = SHF_LIKELY(l->at + SHF_RECORD_REACH <= w.size) ? FOUND : SINGLE;
     prefetch(w, l->at);
 }
 /* Byte offset of bucket b1 in a segment, and from there to b2. */
-INLINE uint64_t first_bucket(uint64_t h, uint32_t bytes) {
+SHF_INLINE uint64_t first_bucket(uint64_t h, uint32_t bytes) {
     return bytes == SHF_LINE ? h >> 29 & 0xfc0 : (uint64_t)shf_hash_b1(h) * bytes;
 }
-INLINE void to_second(struct lane *l, uint32_t bytes) {
+SHF_INLINE void to_second(struct lane *l, uint32_t bytes) {
     uint32_t b1 = shf_hash_b1(l->hash), delta = shf_hash_delta(l->hash);
     l->state = SECOND;
     if (bytes == SHF_LINE) l->at ^= (uint64_t)delta * SHF_LINE; /* a segment is aligned to its page */
@@ -106,26 +105,26 @@ INLINE void to_second(struct lane *l, uint32_t bytes) {
 }
 
 /* V2: what was read for this lane belongs together. */
-INLINE int holds(const struct lane *l) {
+SHF_INLINE int holds(const struct lane *l) {
     shf_fence_acquire();
     return shm_load_relaxed(&l->s->version) == l->version; /* V2 */
 }
-INLINE int is_absent(const struct lane *l) { return SHF_LIKELY(holds(l)) ? SHF_NOT_FOUND : SHF_CHANGED; }
+SHF_INLINE int is_absent(const struct lane *l) { return SHF_LIKELY(holds(l)) ? SHF_NOT_FOUND : SHF_CHANGED; }
 
 /* ---- get by key --------------------------------------------------------------------------------------- */
 /* The finishes return SHF_OK with *len; SHF_NOT_FOUND or SHF_CHANGED (let the single call answer) with *len left alone. */
 
 /* A lane with a place in the directory, or without. */
-INLINE void enter(struct view w, struct lane *l, uint64_t hash, uint32_t shard, uint32_t bits) {
+SHF_INLINE void enter(struct view w, struct lane *l, uint64_t hash, uint32_t shard, uint32_t bits) {
     l->hash = hash;
     l->s = &w.shards[shard];
     l->version = shm_load_acquire(&l->s->version); /* V1 */
     l->at = shf_directory_entry(shm_load_acquire(&l->s->directory), bits);
     prefetch(w, l->at);
 }
-INLINE void stay_out(struct lane *l) { l->hash = 0, l->at = NOWHERE; }
+SHF_INLINE void stay_out(struct lane *l) { l->hash = 0, l->at = NOWHERE; }
 
-INLINE void key_begin(struct view w, struct lane *l, const struct shf_bytes *key) {
+SHF_INLINE void key_begin(struct view w, struct lane *l, const struct shf_bytes *key) {
     if (SHF_UNLIKELY(key->data == NULL || key->len > SHF_RECORD_LENGTH_MASK)) {
         stay_out(l);
         return;
@@ -134,7 +133,7 @@ INLINE void key_begin(struct view w, struct lane *l, const struct shf_bytes *key
     enter(w, l, h, shf_hash_shard(h), shf_hash_dir(h));
 }
 
-INLINE void key_match(struct view w, struct lane *l) {
+SHF_INLINE void key_match(struct view w, struct lane *l) {
     l->state = SINGLE;
     if (SHF_UNLIKELY(l->at == NOWHERE)) return;
     const shf_au64 *bucket = words_at(w, l->at);
@@ -151,14 +150,14 @@ INLINE void key_match(struct view w, struct lane *l) {
     }
 }
 
-INLINE void key_second(struct view w, struct lane *l) {
+SHF_INLINE void key_second(struct view w, struct lane *l) {
     const shf_au64 *bucket = words_at(w, l->at);
     uint32_t bits = shf_match_tag(bucket, shf_hash_tag(l->hash) | SHF_ROLE);
     l->state = ABSENT;
     if (bits != 0) ask_record(w, l, shm_load_acquire(&bucket[__builtin_ctz(bits)]));
 }
 
-INLINE int key_finish(struct view w, const struct lane *l, const struct shf_bytes *key, void *buf, size_t cap,
+SHF_INLINE int key_finish(struct view w, const struct lane *l, const struct shf_bytes *key, void *buf, size_t cap,
                       size_t *len) {
     if (l->state != FOUND) return l->state == ABSENT ? is_absent(l) : SHF_CHANGED;
     struct shf_wanted k = {key->data, key->len, 0, 0};
@@ -181,15 +180,15 @@ INLINE int key_finish(struct view w, const struct lane *l, const struct shf_byte
 
 /* ---- get by UID --------------------------------------------------------------------------------------- */
 
-INLINE uint32_t lane_bits(const struct lane *l) { return (uint32_t)(l->hash >> 41) & 0x7fff; }
+SHF_INLINE uint32_t lane_bits(const struct lane *l) { return (uint32_t)(l->hash >> 41) & 0x7fff; }
 
-INLINE void uid_begin(struct view w, struct lane *l, uint64_t uid) {
+SHF_INLINE void uid_begin(struct view w, struct lane *l, uint64_t uid) {
     uint32_t shard = (uint32_t)(uid >> 56);
     if (SHF_UNLIKELY(uid >> 32 == 0 || shard >= SHF_SHARD_COUNT)) stay_out(l);
     else enter(w, l, uid, shard, (uint32_t)(uid >> 41) & 0x7fff);
 }
 
-INLINE void uid_match(struct view w, struct lane *l) {
+SHF_INLINE void uid_match(struct view w, struct lane *l) {
     l->state = SINGLE;
     if (SHF_UNLIKELY(l->at == NOWHERE)) return;
     uint64_t word = shm_load_acquire(words_at(w, l->at));
@@ -197,7 +196,7 @@ INLINE void uid_match(struct view w, struct lane *l) {
     if (SHF_LIKELY((word & SHF_REF_MASK) != 0 && shf_word_dir(word) == lane_bits(l))) ask_record(w, l, word);
 }
 
-INLINE int uid_finish(struct view w, const struct lane *l, int checked, void *buf, size_t cap, size_t *len) {
+SHF_INLINE int uid_finish(struct view w, const struct lane *l, int checked, void *buf, size_t cap, size_t *len) {
     if (l->state != FOUND) return l->state == ABSENT ? is_absent(l) : SHF_CHANGED;
     const shf_au64 *record = words_at(w, l->at);
     uint64_t word0 = shm_load_relaxed(record);
@@ -219,7 +218,7 @@ INLINE int uid_finish(struct view w, const struct lane *l, int checked, void *bu
 /* ---- fixed lengths ------------------------------------------------------------------------------------ */
 /* x is a constant where this is inlined for the commonest lengths. */
 
-INLINE void cell_begin(struct view w, struct lane *l, struct shf_fixed x, const struct shf_bytes *key) {
+SHF_INLINE void cell_begin(struct view w, struct lane *l, struct shf_fixed x, const struct shf_bytes *key) {
     if (SHF_UNLIKELY(key->data == NULL || key->len != x.key)) {
         stay_out(l);
         return;
@@ -229,7 +228,7 @@ INLINE void cell_begin(struct view w, struct lane *l, struct shf_fixed x, const 
 }
 
 /* One bucket: FOUND, ABSENT, SECOND (asked for), SINGLE. */
-INLINE void cell_bucket(struct view w, struct lane *l, struct shf_fixed x, const void *key, int second) {
+SHF_INLINE void cell_bucket(struct view w, struct lane *l, struct shf_fixed x, const void *key, int second) {
     const shf_au64 *bucket = words_at(w, l->at);
     uint64_t version = x.narrow ? 0 : shm_load_acquire(bucket + 1); /* B1 */
     uint64_t header = shm_load_acquire(bucket);                     /* C1, B2 */
@@ -258,7 +257,7 @@ INLINE void cell_bucket(struct view w, struct lane *l, struct shf_fixed x, const
     }
 }
 
-INLINE int cell_finish(struct view w, const struct lane *l, struct shf_fixed x, const void *key, void *buf, size_t cap,
+SHF_INLINE int cell_finish(struct view w, const struct lane *l, struct shf_fixed x, const void *key, void *buf, size_t cap,
                        size_t *len) {
     if (l->state != FOUND) return l->state == ABSENT ? is_absent(l) : SHF_CHANGED;
     if (SHF_UNLIKELY(cap < x.value)) return SHF_CHANGED;
@@ -277,7 +276,7 @@ INLINE int cell_finish(struct view w, const struct lane *l, struct shf_fixed x, 
 }
 
 /* By UID all is known after the entry: the bucket's first line and the cell's. l->at: the segment. */
-INLINE void cell_uid_locate(struct view w, struct lane *l, struct shf_fixed x) {
+SHF_INLINE void cell_uid_locate(struct view w, struct lane *l, struct shf_fixed x) {
     uint32_t index = (uint32_t)(l->hash >> 32) & 511, i = index % SHF_BUCKET_SLOTS;
     locate(w, l, x.segment_pages, 0);
     uint64_t bucket = l->at + (uint64_t)(index / SHF_BUCKET_SLOTS) * x.bucket_bytes;
@@ -285,11 +284,11 @@ INLINE void cell_uid_locate(struct view w, struct lane *l, struct shf_fixed x) {
     if (!x.narrow) prefetch(w, bucket + (2 + (i - 1) * x.cell_words) * 8);
 }
 /* Is it the cell that the UID means? Its key's hash says which segment it belongs to. */
-INLINE int cell_is_uid(struct view w, const struct lane *l, int checked, uint64_t h) {
+SHF_INLINE int cell_is_uid(struct view w, const struct lane *l, int checked, uint64_t h) {
     return shf_hash_dir(h) == lane_bits(l) && &w.shards[shf_hash_shard(h)] == l->s &&
            (!checked || (uint32_t)h == (uint32_t)l->hash);
 }
-INLINE int cell_uid_finish(struct view w, const struct lane *l, struct shf_fixed x, int checked, void *buf, size_t cap,
+SHF_INLINE int cell_uid_finish(struct view w, const struct lane *l, struct shf_fixed x, int checked, void *buf, size_t cap,
                            size_t *len) {
     uint64_t copy[SHF_CELL_WORDS_MAX], h = 0;
     uint32_t index = (uint32_t)(l->hash >> 32) & 511, i = index % SHF_BUCKET_SLOTS;
@@ -329,12 +328,12 @@ struct gets {
 enum way { KEY, UID, CELL, CELL_UID };
 #define BY_KEY(way) ((way) == KEY || (way) == CELL)
 
-INLINE void get_begin(struct view w, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i) {
+SHF_INLINE void get_begin(struct view w, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i) {
     if (way == KEY) key_begin(w, l, &g->keys[i]);
     else if (way == CELL) cell_begin(w, l, x, &g->keys[i]);
     else uid_begin(w, l, g->uids != NULL ? (uint64_t)g->uids[i] << 32 : g->checked[i]);
 }
-INLINE void get_locate(struct view w, struct lane *l, enum way way, struct shf_fixed x) {
+SHF_INLINE void get_locate(struct view w, struct lane *l, enum way way, struct shf_fixed x) {
     if (way == CELL_UID) {
         cell_uid_locate(w, l, x);
         return;
@@ -343,7 +342,7 @@ INLINE void get_locate(struct view w, struct lane *l, enum way way, struct shf_f
     else locate(w, l, 1, way == KEY ? first_bucket(l->hash, SHF_LINE) : (l->hash >> 32 & 511) * 8);
     prefetch(w, l->at);
 }
-INLINE void get_match(struct view w, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i) {
+SHF_INLINE void get_match(struct view w, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i) {
     if (way == KEY) {
         key_match(w, l);
     } else if (way == UID) {
@@ -353,7 +352,7 @@ INLINE void get_match(struct view w, struct lane *l, enum way way, struct shf_fi
         else l->state = SINGLE;
     }
 }
-INLINE void get_second(struct view w, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i) {
+SHF_INLINE void get_second(struct view w, struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i) {
     if (SHF_LIKELY(l->state != SECOND)) return;
     if (way == KEY) key_second(w, l);
     else cell_bucket(w, l, x, g->keys[i].data, 1);
@@ -364,7 +363,7 @@ static __attribute__((noinline)) int get_single(struct shf_table *t, const struc
     if (g->uids != NULL) return shf_table_get_by_uid(t, g->uids[i], buf, cap, len);
     return shf_table_get_by_checked_uid(t, g->checked[i], buf, cap, len);
 }
-INLINE int get_finish(struct view w, const struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i,
+SHF_INLINE int get_finish(struct view w, const struct lane *l, enum way way, struct shf_fixed x, const struct gets *g, size_t i,
                       void *buf, size_t cap, size_t *len) {
     if (way == KEY) return key_finish(w, l, &g->keys[i], buf, cap, len);
     if (way == UID) return uid_finish(w, l, g->checked != NULL, buf, cap, len);
@@ -372,7 +371,7 @@ INLINE int get_finish(struct view w, const struct lane *l, enum way way, struct 
     return cell_uid_finish(w, l, x, g->checked != NULL, buf, cap, len);
 }
 /* SHF_OK: on to the next key. */
-INLINE int get_answer(struct view w, const struct lane *l, enum way way, struct shf_fixed x, struct gets *g, size_t i) {
+SHF_INLINE int get_answer(struct view w, const struct lane *l, enum way way, struct shf_fixed x, struct gets *g, size_t i) {
     size_t len = 0;
     int rc;
     if (g->out != NULL) {
@@ -391,7 +390,7 @@ INLINE int get_answer(struct view w, const struct lane *l, enum way way, struct 
 }
 
 /* Inlined with constants for `way` and, where it pays, x. */
-INLINE int get_way(struct shf_table *t, size_t n, enum way way, struct shf_fixed x, struct gets *g, size_t *done) {
+SHF_INLINE int get_way(struct shf_table *t, size_t n, enum way way, struct shf_fixed x, struct gets *g, size_t *done) {
     struct lane lanes[3][GROUP];
     struct view w = view_of(t);
     uint32_t m = at_most_group(n), next = at_most_group(n - m), after, turn = 0;
@@ -479,11 +478,11 @@ struct changes {
     const struct shf_pair *pairs;
     const struct shf_bytes *keys;
 };
-INLINE const struct shf_bytes *change_key(const struct changes *c, int put, size_t i) {
+SHF_INLINE const struct shf_bytes *change_key(const struct changes *c, int put, size_t i) {
     return put ? &c->pairs[i].key : &c->keys[i];
 }
 
-INLINE void change_begin(struct view w, struct lane *l, const struct shf_bytes *key) {
+SHF_INLINE void change_begin(struct view w, struct lane *l, const struct shf_bytes *key) {
     const struct shf_table *t = w.t;
     stay_out(l);
     l->state = SINGLE;
@@ -494,7 +493,7 @@ INLINE void change_begin(struct view w, struct lane *l, const struct shf_bytes *
     __builtin_prefetch(&l->s->word, 1, 3);
     if (!shf_is_fixed(t)) __builtin_prefetch(&l->s->new_word, 1, 3);
 }
-INLINE void change_locate(struct view w, struct lane *l, int put) {
+SHF_INLINE void change_locate(struct view w, struct lane *l, int put) {
     const struct shf_table *t = w.t;
     if (SHF_UNLIKELY(l->state == SINGLE)) return;
     uint32_t bytes = shf_is_fixed(t) ? t->fixed.bucket_bytes : SHF_LINE;
@@ -503,13 +502,13 @@ INLINE void change_locate(struct view w, struct lane *l, int put) {
     if (put && !shf_is_fixed(t)) prefetch_write(w, shm_load_relaxed(&l->s->head)); /* where a record will be written */
 }
 /* The candidate's record, for the comparison, and its page's map entry: if it dies, that counts the dead. */
-INLINE void change_ask_record(struct view w, uint64_t word) {
+SHF_INLINE void change_ask_record(struct view w, uint64_t word) {
     uint64_t at = shf_word_offset(word);
     prefetch(w, at);
     __builtin_prefetch(shf__pages_entry(&w.t->region, (uint32_t)(at / SHF_PAGE)), 1, 3);
 }
 /* Wide cells: the candidate's line, else that of the first empty one. */
-INLINE void change_match_cell(struct view w, struct lane *l) {
+SHF_INLINE void change_match_cell(struct view w, struct lane *l) {
     struct shf_fixed x = w.t->fixed;
     const shf_au64 *bucket = words_at(w, l->at);
     uint64_t header = shm_load_relaxed(bucket);
@@ -523,7 +522,7 @@ INLINE void change_match_cell(struct view w, struct lane *l) {
         prefetch_write(w, l->at);
     }
 }
-INLINE void change_match(struct view w, struct lane *l) {
+SHF_INLINE void change_match(struct view w, struct lane *l) {
     if (SHF_UNLIKELY(l->at == NOWHERE)) return;
     if (shf_is_fixed(w.t)) {
         change_match_cell(w, l);
@@ -538,13 +537,13 @@ INLINE void change_match(struct view w, struct lane *l) {
         prefetch_write(w, l->at);
     }
 }
-INLINE void change_second(struct view w, const struct lane *l) {
+SHF_INLINE void change_second(struct view w, const struct lane *l) {
     if (l->state != SECOND || shf_is_fixed(w.t)) return;
     const shf_au64 *bucket = words_at(w, l->at);
     uint32_t bits = shf_match_tag(bucket, shf_hash_tag(l->hash) | SHF_ROLE);
     if (bits != 0) change_ask_record(w, shm_load_relaxed(&bucket[__builtin_ctz(bits)]));
 }
-INLINE int change_one(struct shf_table *t, const struct lane *l, int put, const struct changes *c, size_t i) {
+SHF_INLINE int change_one(struct shf_table *t, const struct lane *l, int put, const struct changes *c, size_t i) {
     const struct shf_bytes *key = change_key(c, put, i);
     if (!put) {
         if (SHF_UNLIKELY(l->state == SINGLE)) return shf_table_del(t, key->data, key->len);
@@ -557,7 +556,7 @@ INLINE int change_one(struct shf_table *t, const struct lane *l, int put, const 
 }
 
 /* Inlined with a constant for `put`. *changed = how many calls returned SHF_OK. */
-INLINE int change_many(struct shf_table *t, size_t n, int put, const struct changes *c, size_t *changed, size_t *done) {
+SHF_INLINE int change_many(struct shf_table *t, size_t n, int put, const struct changes *c, size_t *changed, size_t *done) {
     struct lane lanes[3][GROUP];
     struct view w = view_of(t);
     uint32_t m = at_most_group(n), next = at_most_group(n - m), after, turn = 0;

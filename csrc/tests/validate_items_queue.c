@@ -259,6 +259,55 @@ TEST(batches_of_all_sizes) {
     }
 }
 
+/* Batches of each length at each place of the ring, over its end too; then a number that names no item at each place, which
+ * the pull must see, and an entry of the hand that is another, which the push must see: nothing has changed after either. */
+TEST(runs_of_each_length) {
+    enum { N = 37, ROOM = 64 };
+    struct trio t = trio_create("runs.q", N, 8);
+    struct shf_queue_set *set = t.set;
+    struct shf_batch *batch = NULL;
+    uint32_t first = 0; /* the item at the head of `free`: they go round in their order */
+    uint64_t moved = 0, seen = 0;
+    REQUIRE_EQ_INT(set->mask + 1, ROOM);
+    NEED(shf_batch_new(set, N, &batch));
+    for (uint32_t at = 0; at < ROOM; at++) {
+        for (uint32_t n = 1; n <= N; n++) {
+            NEED(shf_queue_pull_many(t.free, batch, n));
+            CHECK_EQ_INT(shf_batch_count(batch), n);
+            for (uint32_t i = 0; i < n; i++)
+                if (shf_batch_numbers(batch)[i] != (first + i) % N) FAIL("run of %u: its number %u is wrong", n, i);
+            NEED(shf_queue_push_many(t.free, batch));
+            first = (first + n) % N, moved += n;
+        }
+        uint32_t n = 1 + at % N, place = (at * 7) % n, kept;
+        uint64_t head = atomic_load(&t.free->shm->head);
+        shf_au32 *entry = &t.free->ring[(head + place) & set->mask];
+        kept = atomic_load(entry);
+        for (uint32_t k = 0; k < 3; k++) {
+            atomic_store(entry, k == 0 ? N : k == 1 ? UINT32_MAX : 1u << 31);
+            EXPECT(shf_queue_pull_many(t.free, batch, n), SHF_ERR_CORRUPT);
+            CHECK_EQ_INT(shf_batch_count(batch), 0);
+            seen++;
+        }
+        atomic_store(entry, kept);
+        NEED(shf_queue_pull_many(t.free, batch, n));
+        entry = batch->place == SHF_IN_WORDS ? &set->words[batch->numbers[place]]
+                                             : &atomic_load(&set->hand)[batch->place + place];
+        kept = atomic_load(entry);
+        atomic_store(entry, kept ^ 1);
+        EXPECT(shf_queue_push_many(t.free, batch), SHF_ERR_INVALID_ITEM);
+        CHECK_EQ_INT(shf_batch_count(batch), n);
+        atomic_store(entry, kept), seen++;
+        NEED(shf_queue_push_many(t.free, batch));
+        first = (first + n) % N;
+    }
+    shf_batch_free(batch);
+    CLEAN(set, 0);
+    shf_queue_set_close(set);
+    printf("# %llu items in runs of each length, %llu forged numbers and entries seen\n", (unsigned long long)moved,
+           (unsigned long long)seen);
+}
+
 TEST(many_batches_at_a_time) {
     enum { BATCHES = 12 };
     const uint32_t each = LEASE - 1, n = BATCHES * each;

@@ -48,6 +48,8 @@ use crate::{
 /// stopped inside a call a pull may block its thread for [`QueueOptions::lock_timeout`](crate::QueueOptions::lock_timeout):
 /// set it to what your runtime bears.
 ///
+/// For several queues use `tokio::select!`: what is not chosen has pulled nothing.
+///
 /// # Death
 /// Items of the dead come home to those who wait, as to [`Queue::pull_wait`].
 ///

@@ -12,7 +12,7 @@ use crate::raw::queue::{RawBatch, SlicesMut};
 /// Up to [`capacity`](Batch::capacity) items, in the order they were pulled: as indexable as a slice of slices.
 ///
 /// From [`Queue::pull_many`](crate::Queue::pull_many), or, to be used again and again,
-/// [`QueueSet::batch`](crate::QueueSet::batch). Dropped unpushed its items go home, as [`Item`]s do; in a forked child
+/// [`QueueSet::batch`](crate::QueueSet::batch). Dropped unpushed its items go home (where a stopped process keeps that queue locked, when the handle is closed), as [`Item`]s do; in a forked child
 /// dropping it does nothing. It outlives neither its queue nor its set:
 ///
 /// ```compile_fail,E0505

@@ -16,7 +16,9 @@ use crate::raw::queue::RawItem;
 /// dropping it does nothing, because the parent holds it. The drop takes the lock of the item's home: if a stopped process
 /// keeps that one, the item stays held, after 0.2 s, until the handle closes. So does one given to [`std::mem::forget`].
 ///
-/// An item borrows the queue it came from, so it outlives neither that nor its set:
+/// An item borrows the queue it came from, so it outlives neither that nor its set. (Owning both would cost two atomic
+/// operations an item. A thread or task that shall have an item pulls it from its own clone of the queue, or lives in a
+/// [`std::thread::scope`].)
 ///
 /// ```compile_fail,E0505
 /// # let set = shf::QueueOptions::new().items(2).item_size(8).queues(&["free"]).anonymous("item").unwrap();

@@ -64,7 +64,7 @@ impl QueueOptions {
     }
 
     /// The names of the queues, each 1 to 63 bytes, no two alike, at most 255. At creation all items lie in the first.
-    /// When opening, those that must be there. [`QueueSet::add_queue`] makes more later.
+    /// When opening, those that must be there. [`QueueSet::add_queue`] makes more later. The last call counts.
     ///
     /// ```
     /// use shf::{Error, QueueOptions};
@@ -179,8 +179,7 @@ impl QueueOptions {
         RawSet::open(&c_path(path)?, flags, &self.to_raw()?).map(QueueSet::from_raw)
     }
 
-    /// 0 would mean "not set" to the engine, so it is refused here. What is too large for C's field is too large for the
-    /// engine, too, which says so.
+    /// 0 would mean "not set" to the engine, so it is refused here; and what is too large for C's field.
     fn to_raw(&self) -> Result<SetOptions> {
         let number = |what: &str, value: Option<usize>| match value {
             None => Ok(0),
@@ -188,7 +187,14 @@ impl QueueOptions {
                 let message = format!("a queue set with {what} 0: it must be at least 1");
                 Err(Error::local(ffi::SHF_ERR_INVALID, "options", message))
             }
-            Some(value) => Ok(u32::try_from(value).unwrap_or(u32::MAX)),
+            Some(value) => u32::try_from(value).map_err(|_| {
+                let code = if what == "items" { ffi::SHF_ERR_INVALID } else { ffi::SHF_ERR_TOO_LONG };
+                Error::local(
+                    code,
+                    "options",
+                    format!("a queue set with {what} {value}: more than a set can have"),
+                )
+            }),
         };
         Ok(SetOptions {
             items: number("items", self.items)?,

@@ -230,7 +230,7 @@ impl RawSet {
     #[cold]
     fn other_set(&self, what: &str) -> Error {
         let message = format!(
-            "{}: the {what} was pulled through another handle; push it to a queue of the same `QueueSet`",
+            "{}: the {what} belongs to another handle; use it with the queues of the `QueueSet` it is from",
             self.path().display()
         );
         Error::local(ffi::SHF_ERR_INVALID_ITEM, "queue", message)
@@ -406,14 +406,13 @@ impl RawQueue {
         let mut pointers = Vec::with_capacity(queues.size_hint().0);
         for queue in queues {
             if !ptr::eq(set, &raw const *queue.set) {
-                let message = format!(
-                    "{}: wait_any was given the queue {} of another handle",
-                    set.path().display(),
-                    queue.name().escape_debug()
-                );
-                return Err(Error::local(ffi::SHF_ERR_INVALID, "wait_any", message));
+                return Err(queue.other_queue(queue));
             }
             pointers.push(queue.ptr.as_ptr());
+        }
+        if pointers.is_empty() {
+            let message = format!("{}: wait_any was given no queue", set.path().display());
+            return Err(Error::local(ffi::SHF_ERR_INVALID, "wait_any", message));
         }
         let count = u32::try_from(pointers.len()).unwrap_or(u32::MAX);
         let mut which = 0;
