@@ -23,6 +23,7 @@
  *            time. Threads that share a handle share one process' slot: faster with a handle each.
  * FORK       The child may use its copies of the handles, but not the items its parent holds: SHF_ERR_INVALID_ITEM.
  * WAKE-UP    A push makes a system call only if somebody sleeps on its queue.
+ * C++        These functions as they are: shf.hpp has classes for tables only.
  * COST       One item: about 25 ns for a pull and a push together, and the transfer of the cache lines. A batch: about
  *            a nanosecond an item.
  */
@@ -103,7 +104,7 @@ SHF_API struct shf_queue_set *shf_queue_set_of(const struct shf_queue *queue);
 
 /* ---- one item at a time ------------------------------------------------------------------------------- */
 
-/* An item that this handle holds, to be used up by push, exchange or return. Copies of the struct name the same item. */
+/* An item that this handle holds, to be used up by push, exchange or return. Copies of it name the same item. */
 struct shf_item {
     void *data;      /* item_size bytes, 64-byte aligned, nobody else's meanwhile */
     uint32_t number; /* which item of the set: 0 .. items - 1 */
