@@ -59,8 +59,8 @@ static int cursor_find(struct shf_table *t, struct shf_shm_shard *s, struct curs
                 int rc = shf__cells_copy(t, s, f->segment, c->index, copy, &h);
                 if (rc == SHF_CHANGED) return rc;
                 f->word = rc == SHF_FOUND ? shf_hash_tag(h) | 1 : 0; /* a reference that is not 0 */
-            } else {
-                f->word = shm_load_acquire(&f->segment[c->index]);
+            } else { /* a key at the place that is never used, which damage alone brings there, would have UID 0 */
+                f->word = shf_slot_reserved(c->shard, c->index) ? 0 : shm_load_acquire(&f->segment[c->index]);
             }
             uint32_t bits = shf_word_dir(f->word);
             if ((f->word & SHF_REF_MASK) == 0 || bits < c->at || bits < c->start || bits >= end) continue;
