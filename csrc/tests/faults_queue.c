@@ -552,7 +552,8 @@ TEST(system_calls_that_failed) {
     for (size_t i = 0; i < SYSTEM_CALLS; i++) {
         int comes = strcmp(system_calls[i].name, "os_event_signal") != 0; /* by the engine's own thread */
         kinds += failed[i] != 0;
-        if (failed[i] == 0 && system_calls[i].of_queues && comes && whole_run)
+        /* Under a sanitizer only a part of the runs is made. */
+        if (failed[i] == 0 && system_calls[i].of_queues && comes && whole_run && !TEST_SANITIZED)
             FAIL("%s has never failed", system_calls[i].name);
     }
     printf(
