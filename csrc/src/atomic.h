@@ -81,6 +81,15 @@ static inline void shf_fence_acquire(void) { atomic_thread_fence(memory_order_ac
 static inline void shf_fence_release(void) { atomic_thread_fence(memory_order_release); }
 static inline void shf_fence_seq_cst(void) { atomic_thread_fence(memory_order_seq_cst); }
 
+/* Between two looks at a word that another processor will change. */
+static inline void shf_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
+#endif
+}
+
 static inline uint64_t shf_load64(const void *p) { /* private memory, any alignment */
     uint64_t v;
     memcpy(&v, p, 8);

@@ -84,14 +84,6 @@
 #define WATCHED 1u /* S */
 #define DEFAULT_TIMEOUT_NS UINT64_C(10000000000)
 
-static inline void pause_cpu(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb");
-#endif
-}
-
 /* Three quarters of the nap up to all of it: sleepers that came together part. */
 static uint64_t jitter(uint64_t nap, uint64_t *state) {
     *state ^= *state << 13; /* xorshift64 (Marsaglia 2003) */
@@ -136,7 +128,7 @@ int shf__lock_slow(struct shf_registry *g, shf_au32 *word, int *taken_over) {
 
     for (int i = 0; i < SPINS; i++) {
         if (shm_load_relaxed32(word) == 0 && take(word, mine)) return SHF_OK;
-        pause_cpu();
+        shf_pause();
     }
     uint64_t timeout = g->lock_timeout_ns ? g->lock_timeout_ns : DEFAULT_TIMEOUT_NS;
     if (shf__registry_patience_ns != 0 && shf__registry_patience_ns < timeout) timeout = shf__registry_patience_ns;

@@ -139,9 +139,9 @@ static int lock_all(struct shf_queue_set *set, uint32_t *count) {
 
 /* One stopped process must not stop all others through a check that waits for it with all other locks in its hands. */
 static int lock_all_patiently(struct shf_queue_set *set, uint32_t *count) {
-    uint64_t start = os_now_ns(), before = shf__registry_patience_ns;
+    uint64_t start = os_now_ns();
     for (;;) {
-        shf__registry_patience_ns = PATIENCE_NS;
+        uint64_t before = shf__registry_be_patient(PATIENCE_NS);
         int rc = lock_all(set, count);
         shf__registry_patience_ns = before;
         if (rc != SHF_ERR_TIMEOUT) return rc;

@@ -226,8 +226,7 @@ static int finish_armed(struct late *l) {
 
 /* D3 and D4, as far as the locks can be had. */
 static int bring_home(struct late *l, uint64_t patience) {
-    uint64_t before = shf__registry_patience_ns;
-    if (patience != 0) shf__registry_patience_ns = patience;
+    uint64_t before = shf__registry_be_patient(patience != 0 ? patience : SHF_WAIT_FOREVER);
     int rc = l->closing ? SHF_OK : pass_all(l);
     if (rc == SHF_OK) {
         rc = empty_hand(l);
@@ -246,10 +245,8 @@ static int bring_home(struct late *l, uint64_t patience) {
 /* ---- a life's first pull -------------------------------------------------------------------------------- */
 
 static shf_au32 *prepare_hand(struct shf_queue_set *set, uint32_t slot) {
-    uint64_t before = shf__registry_patience_ns;
+    uint64_t before = shf__registry_be_patient(SHF_SHORT_PATIENCE_NS); /* it works without */
     uint32_t page;
-    if (before == 0 || before > SHF_SHORT_PATIENCE_NS)
-        shf__registry_patience_ns = SHF_SHORT_PATIENCE_NS; /* it works without */
     if (shm_load_acquire32(&set->hands[slot]) == 0 && shf__queue_grow(set, SHF_HAND_BYTES, &page, 1) == SHF_OK)
         shm_store_release32(&set->hands[slot], page); /* of zeros: the file's end has never been in use */
     shf__registry_patience_ns = before;

@@ -253,8 +253,7 @@ static SHF_COLD void wake_up(struct shf_queue *q, struct shf_wake w) {
     while (w.sleepers & SHF_SLEEPS_HERE) {
         int woken = os_futex_wake(&q->shm->wake, w.n < INT32_MAX ? (int)w.n : INT32_MAX);
         if (woken < 0 || (uint32_t)woken < w.n) return; /* nobody sleeps any more */
-        uint64_t before = shf__registry_patience_ns;
-        shf__registry_patience_ns = SHF_SHORT_PATIENCE_NS; /* what was pushed is pushed */
+        uint64_t before = shf__registry_be_patient(SHF_SHORT_PATIENCE_NS); /* what was pushed is pushed */
         int rc = lock_tail(q);
         shf__registry_patience_ns = before;
         if (rc != SHF_OK) return; /* they look for themselves at their tick */
@@ -468,8 +467,7 @@ int shf_item_return(struct shf_queue_set *set, struct shf_item *item) {
     int count = shf__queue_know(set);
     if (count < 0) return count;
     if (item->data == NULL || item->home >= (uint32_t)count) return invalid_item(set, item->number);
-    uint64_t before = shf__registry_patience_ns;
-    if (before == 0) shf__registry_patience_ns = SHF_SHORT_PATIENCE_NS; /* who gives back has no use for a long wait */
+    uint64_t before = shf__registry_be_patient(SHF_SHORT_PATIENCE_NS); /* who gives back has no use for a long wait */
     int rc = shf_queue_push(&set->queues[item->home], item);
     shf__registry_patience_ns = before;
     return rc;
@@ -505,8 +503,7 @@ int shf_batch_new(struct shf_queue_set *set, uint32_t capacity, struct shf_batch
 void shf_batch_free(struct shf_batch *b) {
     if (b == NULL) return;
     struct shf_queue_set *set = b->set;
-    uint64_t before = shf__registry_patience_ns;
-    if (before == 0) shf__registry_patience_ns = SHF_SHORT_PATIENCE_NS;
+    uint64_t before = shf__registry_be_patient(SHF_SHORT_PATIENCE_NS);
     /* In a forked child they are the parent's: the push refuses. What a stopped process keeps, close gives back. */
     if (b->count != 0) (void)shf_queue_push_many(&set->queues[b->home], b);
     shf__registry_patience_ns = before;

@@ -42,14 +42,6 @@ struct shf_waker {
 };
 enum { SIGNALLED = 0, ARMED = 1, CHANGING = 2 };
 
-static inline void pause_cpu(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb");
-#endif
-}
-
 static uint64_t left(uint64_t start, uint64_t timeout, uint64_t now) {
     if (timeout == SHF_WAIT_FOREVER) return SHF_WAIT_FOREVER;
     return now - start >= timeout ? 0 : timeout - (now - start);
@@ -90,7 +82,7 @@ static int doze(struct shf_queue *const *queues, uint32_t count, uint64_t limit)
 /* SHF_OK: *which is not empty. `stop` may be NULL. */
 static int wait_for(struct shf_queue *const *queues, uint32_t count, uint64_t timeout, uint32_t *which,
                     _Atomic int *stop) {
-    uint64_t start = os_now_ns(), now = start, before = shf__registry_patience_ns;
+    uint64_t start = os_now_ns(), now = start;
     int rc = SHF_NOT_FOUND;
     for (int spinning = 1;; now = os_now_ns()) {
         uint64_t rest = left(start, timeout, now);
@@ -98,13 +90,11 @@ static int wait_for(struct shf_queue *const *queues, uint32_t count, uint64_t ti
         if (rest == 0 || (stop != NULL && atomic_load_explicit(stop, memory_order_acquire))) return SHF_NOT_FOUND;
         spinning = spinning && now - start < SPIN_NS;
         if (spinning) {
-            for (int i = 0; i < SPINS && first_with_items(queues, count) == count; i++) pause_cpu();
+            for (int i = 0; i < SPINS && first_with_items(queues, count) == count; i++) shf_pause();
             continue;
         }
-        if (stop != NULL)
-            shf__registry_patience_ns = TICK_NS; /* so that it sees `stop` beside a stopped process */
-        else if (before == 0)
-            shf__registry_patience_ns = rest == SHF_WAIT_FOREVER ? 0 : rest;
+        /* Who is to be stopped looks at `stop` also beside a stopped process. */
+        uint64_t before = shf__registry_be_patient(stop != NULL ? TICK_NS : rest);
         rc = doze(queues, count, rest);
         shf__registry_patience_ns = before;
         if (rc == SHF_ERR_TIMEOUT && stop != NULL) continue;
@@ -128,12 +118,12 @@ static int pull(const struct pull *p) {
 
 /* Neither the wait nor a lock that a stopped process keeps takes longer than the timeout (and LOCK_LEAST_NS). */
 static int pull_wait(const struct pull *p, uint64_t timeout) {
-    uint64_t before = shf__registry_patience_ns, start = 0;
+    uint64_t start = 0;
     int rc;
     for (uint64_t rest = timeout;; rest = left(start, timeout, os_now_ns())) {
         uint64_t patience = rest > LOCK_LEAST_NS ? rest : LOCK_LEAST_NS;
         uint32_t which;
-        if (before == 0 && rest != SHF_WAIT_FOREVER) shf__registry_patience_ns = patience;
+        uint64_t before = shf__registry_be_patient(patience);
         rc = pull(p);
         shf__registry_patience_ns = before;
         if (rc == SHF_ERR_TIMEOUT && patience < p->queue->set->registry.lock_timeout_ns)

@@ -514,9 +514,9 @@ static void slot_name(struct shf_registry *g, uint32_t slot, uint32_t origin) {
 _Thread_local uint64_t shf__registry_patience_ns;
 
 static int sweep_one(struct shf_registry *g, uint32_t slot) {
-    shf__registry_patience_ns = SWEEP_WAIT_NS;
+    uint64_t before = shf__registry_be_patient(SWEEP_WAIT_NS);
     int rc = g->sweep_slot(g->context, slot);
-    shf__registry_patience_ns = 0;
+    shf__registry_patience_ns = before;
     return rc;
 }
 

@@ -66,6 +66,12 @@ int shf__registry_sweep(struct shf_registry *g, int force);
 /* Not 0 while this thread looks after the dead (some of it under byte R, when nobody can attach): it waits no longer than
  * this for any lock. */
 extern _Thread_local uint64_t shf__registry_patience_ns;
+/* Makes it `ns` at most; what it was before, to be put back. */
+static inline uint64_t shf__registry_be_patient(uint64_t ns) {
+    uint64_t before = shf__registry_patience_ns;
+    if (before == 0 || before > ns) shf__registry_patience_ns = ns;
+    return before;
+}
 /* Attached lives (probes every used slot). */
 uint32_t shf__registry_count(struct shf_registry *g);
 struct shf_shm_slot *shf__registry_slot(struct shf_registry *g, uint32_t slot);
